@@ -1,0 +1,1 @@
+"""A lab made real: the protocols every fabric offers, and the realisations behind them."""

@@ -1,0 +1,1 @@
+"""What samples mean: each figure as ``docs/metrics.md`` defines it, computed on numpy columns."""

@@ -1,0 +1,51 @@
+"""Packet samples as numpy columns: what workloads hand over and measures read.
+
+One row per packet offered, one per arrival. Rows are 32 bytes, so that ten million of them are 320 MB
+and map straight from the shared memory a workload writes them to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+#: A packet offered to the fabric. ``t_ns``: CLOCK_REALTIME when it was handed to the kernel; ``status``: 0,
+#: or the errno with which the sender's own kernel refused it (then it is lost at the sending port).
+SENT = np.dtype(
+    [("seq", "<u8"), ("t_ns", "<i8"), ("flow", "<u4"), ("ev", "<u4"), ("plane", "u1"), ("status", "u1"), ("pad", "V6")]
+)
+
+#: A packet that arrived. ``t_ns``: the kernel's CLOCK_REALTIME receive stamp; ``plane``: the plane of the
+#: port it arrived on; ``ev``: the entropy value as carried in the packet.
+ARRIVAL = np.dtype([("seq", "<u8"), ("t_ns", "<i8"), ("flow", "<u4"), ("ev", "<u4"), ("plane", "u1"), ("pad", "V7")])
+
+SentArray = npt.NDArray[np.void]
+ArrivalArray = npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Everything one workload saw.
+
+    Attributes:
+        flows: names by flow number, ``("h0>h5", …)``.
+        sent: array of :data:`SENT`, in the order offered. ``seq`` counts per flow from 0, across its EVs.
+        arrivals: array of :data:`ARRIVAL`, in the order each receiver saw them (one receiver per destination
+            host, so the order within a flow is the order of arrival).
+        waiting_time_ns: how long after the last packet the receivers still listened.
+        send_error_ns: the largest error of ``sent["t_ns"]`` (half the time one batch took).
+        receiver_drops: packets the receivers' own sockets dropped; above 0 the loss figures are unknown.
+    """
+
+    flows: tuple[str, ...]
+    sent: SentArray
+    arrivals: ArrivalArray
+    waiting_time_ns: int
+    send_error_ns: int = 0
+    receiver_drops: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sent.dtype != SENT or self.arrivals.dtype != ARRIVAL:
+            raise TypeError(f"samples are columns of SENT and ARRIVAL, not {self.sent.dtype} and {self.arrivals.dtype}")
