@@ -58,6 +58,16 @@ class Event:
     uncertainty_ns: int = 0
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def now(cls, lane: str, subject: str, what: str) -> Event:
+        """An event that is known to have happened by now."""
+        return cls(now_ns(), lane, subject, what)
+
+    @classmethod
+    def between(cls, lane: str, subject: str, what: str, before_ns: int, after_ns: int) -> Event:
+        """An event that happened between two stamps."""
+        return cls(after_ns, lane, subject, what, uncertainty_ns=after_ns - before_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

@@ -1,0 +1,203 @@
+"""Bring a plan up in a keeper's namespaces, and put parts of it back after a fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from testbed.errors import InfrastructureError, UnsupportedError
+from testbed.fabric.netns import messages, snapshot
+from testbed.fabric.netns.client import Batch, Executed, KeeperClient, executed, netlink_request
+from testbed.fabric.netns.keeper.namespaces import FIRST_FD
+from testbed.fabric.netns.plan import FabricPlan
+from testbed.fabric.netns.state import Action, NodeState, Route, differences
+
+#: Called with (step, done, total) while a fabric comes up.
+Progress = Callable[[str, int, int], None]
+
+# Set before any interface exists, so that each is born with them: nothing on these links is automatic.
+_COMMON = [
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "1"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/router_solicitations", "0"),
+    # Without this a packet for a dead link vanishes uncounted; with it, it meets the counting catch-all.
+    ("ipv6/conf/default/ignore_routes_with_linkdown", "1"),
+    ("ipv6/conf/lo/ignore_routes_with_linkdown", "1"),
+    ("ipv6/conf/lo/addr_gen_mode", "1"),
+]
+_PROFILES = {"host": _COMMON, "switch": [*_COMMON, ("ipv6/conf/all/forwarding", "1")]}
+
+# Measured on kernel 6.18: kernel memory per namespace and per veth pair, configured.
+_MIB_PER_NODE, _MIB_PER_LINK = 0.15, 0.11
+_NAMESPACES_PER_REQUEST = 64
+_VERIFY_DEADLINE_S = 15.0
+_VERIFY_INTERVAL_S = 0.002
+
+
+def check_machine(nodes: int, links: int) -> None:
+    """Refuse a fabric this machine cannot hold. Raises UnsupportedError before anything is made."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = 2 * nodes + FIRST_FD
+    if hard < descriptors:
+        raise UnsupportedError(
+            f"a fabric of {nodes} nodes takes {descriptors} open files",
+            found=f"a hard limit of {hard}",
+            expected=f"at least {descriptors}",
+            remedy="raise the hard limit of open files (nofile in /etc/security/limits.conf), or use a smaller lab",
+        )
+    wanted = nodes * _MIB_PER_NODE + links * _MIB_PER_LINK
+    available = _available_mib()
+    if wanted > 0.9 * available:
+        raise UnsupportedError(
+            f"a fabric of {nodes} nodes and {links} links takes about {wanted:.0f} MiB of kernel memory",
+            found=f"{available:.0f} MiB available",
+            remedy="use a smaller lab, or a machine with more memory",
+        )
+
+
+def _available_mib() -> float:
+    with open("/proc/meminfo") as meminfo:
+        for line in meminfo:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20
+
+
+def build(client: KeeperClient, plan: FabricPlan, switches: Iterable[str], progress: Progress) -> None:
+    """Make everything of a plan and return once it has been read back and found equal to it.
+
+    Raises UnsupportedError for what the kernel lacks, InfrastructureError for anything else that failed.
+    """
+    is_switch = set(switches)
+    kinds = ["switch" if node in is_switch else "host" for node in plan.namespaces]
+    profiles = list(_PROFILES)
+    client.send(
+        {
+            "op": "create",
+            "profiles": [_PROFILES[kind] for kind in profiles],
+            "each": [profiles.index(kind) for kind in kinds],
+        }
+    )
+    # The keeper makes namespaces while this process encodes what goes into them.
+    links = _link_batches(plan)
+    states = [
+        (plan.namespaces[node], messages.join(state_messages(state, plan.burst))) for node, state in plan.nodes.items()
+    ]
+    client.answer()
+    names = {number: node for node, number in plan.namespaces.items()}
+    _execute(client, links, names, "links", progress)
+    _execute(client, states, names, "tables", progress)
+    wait_until_as_planned(client, plan, list(plan.nodes), progress)
+
+
+def _link_batches(plan: FabricPlan) -> list[Batch]:
+    by_namespace: dict[int, list[bytes]] = {}
+    for link in plan.links:
+        request = messages.veth(link.device, link.peer, FIRST_FD + link.peer_namespace)
+        by_namespace.setdefault(link.namespace, []).append(request)
+    return [(namespace, messages.join(requests)) for namespace, requests in by_namespace.items()]
+
+
+def state_messages(state: NodeState, burst: int) -> list[bytes]:
+    """Requests that give a node its state, in an order the kernel accepts; idempotent."""
+    return [
+        *(messages.link_up(device.ifindex) for device in sorted(state.devices) if device.up),
+        *(messages.shaper(shaper, burst) for shaper in sorted(state.shapers)),
+        *(messages.neighbour(neighbour) for neighbour in sorted(state.neighbours)),
+        *(messages.address(address) for address in sorted(state.addresses)),
+        *route_messages(state.routes),
+    ]
+
+
+def route_messages(routes: Iterable[Route]) -> list[bytes]:
+    """Requests that install routes, a switch's own uSID last: until then nothing passes through it."""
+    return [messages.route(route) for route in sorted(routes, key=lambda r: (r.action == Action.UN, r))]
+
+
+def _execute(
+    client: KeeperClient, batches: Sequence[Batch], names: Mapping[int, str], step: str, progress: Progress
+) -> None:
+    for start in range(0, len(batches), _NAMESPACES_PER_REQUEST):
+        progress(step, start, len(batches))
+        part = batches[start : start + _NAMESPACES_PER_REQUEST]
+        answer, _ = client.request(*netlink_request(part))
+        raise_refusals(executed(answer), part, names, step)
+    progress(step, len(batches), len(batches))
+
+
+def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int, str], step: str) -> None:
+    """Raise what the kernel refused, if anything, as an error that names node, cause and remedy."""
+    if not done.refusals:
+        return
+    refusal = done.refusals[0]
+    node = names[batches[refusal.batch][0]]
+    where = f"{step} of {node}, request {refusal.index}"
+    found = f"{os.strerror(refusal.errno)} ({errno.errorcode.get(refusal.errno, refusal.errno)}) {refusal.text}".strip()
+    if refusal.errno in (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+        raise UnsupportedError(
+            "the kernel does not know what this fabric is made of",
+            where=where,
+            found=found,
+            expected="veth, seg6local End with flavour next-csid (kernel 6.1 or newer), tbf where the lab sets a rate",
+            remedy="`testbed doctor` says which is missing",
+        )
+    if refusal.errno in (errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE):
+        raise InfrastructureError(
+            "the machine ran out of memory or descriptors", where=where, found=found, remedy="use a smaller lab"
+        )
+    raise InfrastructureError("the kernel refused part of the fabric", where=where, found=found)
+
+
+def _silent(_step: str, _done: int, _total: int) -> None:
+    return
+
+
+def find_differences(
+    client: KeeperClient, plan: FabricPlan, nodes: Sequence[str], without: Route | None = None
+) -> dict[str, list[str]]:
+    """Nodes that are not as planned, with what is wrong; ``without`` is a route that is to be absent."""
+    wrong: dict[str, list[str]] = {}
+    for start in range(0, len(nodes), _NAMESPACES_PER_REQUEST):
+        part = nodes[start : start + _NAMESPACES_PER_REQUEST]
+        found, _ = snapshot.take(client, [plan.namespaces[node] for node in part])
+        for node, state in zip(part, found, strict=True):
+            expected = plan.nodes[node]
+            if without in expected.routes:
+                expected = expected - NodeState(routes={without})
+            lines = differences(expected, state)
+            if lines:
+                wrong[node] = lines
+    return wrong
+
+
+def wait_until_as_planned(
+    client: KeeperClient,
+    plan: FabricPlan,
+    nodes: Sequence[str],
+    progress: Progress = _silent,
+    without: Route | None = None,
+) -> None:
+    """Read nodes back until they are as planned, ``without`` a route that is to come later.
+
+    Carrier travels through a kernel work queue, so that links and the routes over them settle a little after the
+    request that raised them. Raises InfrastructureError with the differences that remain at the deadline.
+    """
+    deadline = time.monotonic() + _VERIFY_DEADLINE_S
+    pending = list(nodes)
+    while pending:
+        progress("verify", len(nodes) - len(pending), len(nodes))
+        wrong = find_differences(client, plan, pending, without)
+        if wrong and time.monotonic() > deadline:
+            lines = [f"{node}: {line}" for node, found in wrong.items() for line in found]
+            raise InfrastructureError(
+                f"{len(wrong)} of {len(nodes)} nodes did not become as planned within {_VERIFY_DEADLINE_S:.0f} s",
+                found="; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else ""),
+            )
+        if wrong:
+            time.sleep(_VERIFY_INTERVAL_S)  # The poll interval of a wait with a deadline.
+        pending = list(wrong)
+    progress("verify", len(nodes), len(nodes))

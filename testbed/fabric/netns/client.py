@@ -1,0 +1,274 @@
+"""The runner's side of a keeper: start one, or connect to one that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import testbed
+from testbed.errors import InfrastructureError
+from testbed.fabric.netns import channel
+from testbed.fabric.netns.channel import ChannelClosedError, Message
+from testbed.fabric.netns.diagnosis import explain_start_failure
+from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
+
+_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
+# -I -S: neither the user's environment nor site-packages can slow the keeper down or reach into it.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from testbed.fabric.netns.keeper.main import main; main(sys.argv[1:])"
+)
+_ANSWER_TIMEOUT_S = 120.0
+
+Batch = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A netlink message the kernel refused: batch and index within it, errno, the kernel's words."""
+
+    batch: int
+    index: int
+    errno: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What became of netlink batches.
+
+    ``stamps``: per batch, CLOCK_REALTIME before and after (ns), once per batch, or per message where asked for.
+    """
+
+    refusals: tuple[Refused, ...]
+    stamps: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class KeeperClient:
+    """Synchronous requests to one keeper; safe to use from several threads."""
+
+    def __init__(self, sock: socket.socket, warden: subprocess.Popen[bytes] | None, stderr: IO[bytes] | None) -> None:
+        self._sock = sock
+        self._warden = warden
+        self._stderr = stderr
+        self._lock = threading.Lock()
+        self._closed = False
+        self.facts: Message = {}
+
+    @classmethod
+    def start(cls, name: str) -> KeeperClient:
+        """Start a keeper that dies with this process; call :meth:`greet` before the first request.
+
+        Args:
+            name: what other processes of the same user find the fabric under; empty for none.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        pidfd = os.pidfd_open(os.getpid())
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the client
+        try:
+            warden = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _START, _ROOT, str(theirs.fileno()), str(pidfd), name],
+                pass_fds=(theirs.fileno(), pidfd),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+                cwd="/",
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(pidfd)
+        ours.settimeout(_ANSWER_TIMEOUT_S)
+        return cls(ours, warden, stderr)
+
+    @classmethod
+    def connect(cls, name: str, uid: int | None = None) -> KeeperClient:
+        """Connect to a running keeper. Raises InfrastructureError when none has this name."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(_ANSWER_TIMEOUT_S)
+        try:
+            sock.connect(f"\0{SOCKET_PREFIX}/{os.getuid() if uid is None else uid}/{name}")
+        except OSError as error:
+            sock.close()
+            raise InfrastructureError(
+                f"no fabric named {name!r} is running", remedy="`testbed status` lists the running ones"
+            ) from error
+        client = cls(sock, None, None)
+        client.facts = client.request({"op": "hello"})[0]
+        return client
+
+    def greet(self) -> None:
+        """Wait for the started keeper. Raises UnsupportedError or InfrastructureError with cause and remedy."""
+        try:
+            message, _, _ = channel.receive(self._sock)
+        except (ChannelClosedError, TimeoutError) as error:
+            raise self._lost("the keeper did not start", error) from error
+        if not message["ok"]:
+            self.close()
+            raise explain_start_failure(message["stage"], message["errno"], message["error"])
+        self.facts = message
+
+    @property
+    def pid(self) -> int:
+        """Process id of the keeper proper, as this process sees it."""
+        return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+    @property
+    def warden_pid(self) -> int | None:
+        """Process id of the warden this client started, None for a connection to a running keeper."""
+        return self._warden.pid if self._warden else None
+
+    def send(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Send a request without waiting; its answer must be taken with :meth:`answer`, in order."""
+        try:
+            channel.send(self._sock, message, payload, fds)
+        except (ChannelClosedError, TimeoutError, OSError) as error:
+            raise self._lost("the keeper is gone", error) from error
+
+    def answer(self) -> tuple[Message, bytes]:
+        """Take the answer of a request sent before. Raises InfrastructureError for a refused one."""
+        try:
+            answer, payload, _ = channel.receive(self._sock)
+        except (ChannelClosedError, TimeoutError, OSError) as error:
+            raise self._lost("the keeper is gone", error) from error
+        if not answer.pop("ok"):
+            number = answer["errno"]
+            raise InfrastructureError(
+                f"the fabric's keeper refused a request: {answer['error']}",
+                found=errno.errorcode.get(number, "") if number else "",
+            )
+        return answer, payload
+
+    def request(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> tuple[Message, bytes]:
+        """Send a request and return its answer. Raises InfrastructureError."""
+        with self._lock:
+            self.send(message, payload, fds)
+            return self.answer()
+
+    def netlink(self, batches: Sequence[Batch], *, stamped: bool = False) -> Executed:
+        """Carry out netlink messages; the kernel has done so when this returns."""
+        answer, _ = self.request(*netlink_request(batches, stamped=stamped))
+        return executed(answer)
+
+    def dump(self, namespaces: Sequence[int], requests: bytes) -> tuple[list[bytes], int]:
+        """Answers to netlink dump requests, per namespace, and CLOCK_REALTIME (ns) after the last."""
+        answer, payload = self.request({"op": "dump", "namespaces": list(namespaces)}, requests)
+        return list(_cut(payload, answer["lengths"])), answer["t_ns"]
+
+    def undo(self, key: str, batches: Sequence[Batch]) -> None:
+        """Leave the inverse of a change with the keeper, before the change is made."""
+        message, payload = netlink_request(batches)
+        self.request({**message, "op": "undo", "key": key}, payload)
+
+    def undone(self, key: str) -> None:
+        """Tell the keeper that a change was taken back."""
+        self.request({"op": "undone", "key": key})
+
+    def note(self, notes: Mapping[str, Any]) -> None:
+        """Leave facts for whoever asks for the status."""
+        self.request({"op": "note", "notes": dict(notes)})
+
+    def status(self) -> Message:
+        """Notes, changes in force, and what could not be taken back."""
+        return self.request({"op": "status"})[0]
+
+    def detach(self) -> None:
+        """Let the fabric outlive this process."""
+        self.request({"op": "detach"})
+        self._warden = None
+
+    def end(self, timeout_s: float = 10.0) -> None:
+        """End the fabric and wait until its keeper is gone. Raises InfrastructureError on the deadline."""
+        try:
+            self.request({"op": "end"})
+        except InfrastructureError:
+            # Gone already, by whatever means: what was asked for is so.
+            self.close()
+            return
+        self._sock.settimeout(timeout_s)
+        try:
+            while self._sock.recv(4096):
+                pass
+        except TimeoutError as error:
+            raise InfrastructureError(f"the fabric's keeper did not end within {timeout_s} s") from error
+        except OSError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a fabric that was not detached ends with it."""
+        if self._closed:
+            return
+        self._closed = True
+        self._sock.close()
+        if self._warden is not None:
+            try:
+                self._warden.wait(10)
+            except subprocess.TimeoutExpired:
+                self._warden.kill()
+                self._warden.wait()
+        if self._stderr is not None:
+            self._stderr.close()
+
+    def _lost(self, message: str, error: BaseException) -> InfrastructureError:
+        text = ""
+        if self._stderr is not None and not self._stderr.closed:
+            self._stderr.seek(0)
+            text = self._stderr.read(4000).decode(errors="replace").strip()
+        with contextlib.suppress(OSError):
+            self.close()
+        return InfrastructureError(
+            message,
+            found=text or str(error) or type(error).__name__,
+            remedy="if you did not end it yourself, `testbed doctor` looks for what this machine lacks",
+        )
+
+
+def netlink_request(batches: Iterable[Batch], *, stamped: bool = False) -> tuple[Message, bytes]:
+    """The request that carries out netlink batches, and its payload."""
+    listed = list(batches)
+    message: Message = {"op": "netlink", "batches": [[namespace, len(data)] for namespace, data in listed]}
+    if stamped:
+        message["stamped"] = True
+    return message, b"".join(data for _, data in listed)
+
+
+def executed(answer: Message) -> Executed:
+    """The answer to a netlink request, typed."""
+    return Executed(
+        tuple(Refused(*refusal) for refusal in answer["refusals"]),
+        tuple(tuple((before, after) for before, after in batch) for batch in answer["stamps"]),
+    )
+
+
+def running_fabrics(uid: int | None = None) -> list[str]:
+    """Names of the fabrics of a user (this one's by default) that accept connections."""
+    prefix = f"@{SOCKET_PREFIX}/{os.getuid() if uid is None else uid}/"
+    names = set()
+    with open("/proc/net/unix") as table:
+        for line in table:
+            path = line.split(maxsplit=7)[7:]
+            if path and path[0].startswith(prefix):
+                names.add(path[0].strip()[len(prefix) :])
+    return sorted(names)
+
+
+def _cut(data: bytes, lengths: Iterable[int]) -> Iterable[bytes]:
+    start = 0
+    for length in lengths:
+        yield data[start : start + length]
+        start += length

@@ -1,0 +1,189 @@
+"""A lab as namespaces: brought up, looked at, changed, ended."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from testbed.addressing import AddressPlan
+from testbed.errors import InfrastructureError, UnhealedError
+from testbed.fabric.netns import build, messages
+from testbed.fabric.netns.build import Progress
+from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.nodes import NetnsHost, NetnsNode, NetnsSwitch
+from testbed.fabric.netns.plan import FabricPlan, plan
+from testbed.fabric.netns.state import Route
+from testbed.fabric.protocols import Capabilities
+from testbed.lab import Lab, Link, Tier
+from testbed.record import Event, now_ns
+
+_PRESENT = frozenset({"loss-by-reboot", "reboot", "link-down", "path-probes"})
+
+
+def _quiet(_step: str, _done: int, _total: int) -> None:
+    return
+
+
+def bring_up(
+    lab: Lab, *, name: str | None = None, logs: Path | None = None, progress: Progress = _quiet
+) -> NetnsFabric:
+    """Build a lab from namespaces; returns when every table has been read back and found as planned.
+
+    The fabric ends with this process, however that ends, unless it is detached.
+
+    Args:
+        lab: what to build.
+        name: what other processes of this user find it under; default ``<lab>-<pid>``.
+        logs: directory for the logs of processes started on it; none: kept in memory.
+        progress: called with (step, done, total).
+
+    Raises UnsupportedError for what this machine cannot do, InfrastructureError for what failed.
+    """
+    addresses = AddressPlan(lab)
+    label = name if name is not None else f"{lab.name}-{os.getpid()}"
+    topology = lab.topology
+    build.check_machine(len(topology.nodes), len(topology.links))
+    client = KeeperClient.start(label)
+    try:
+        planned = plan(lab, addresses)
+        client.greet()
+        build.build(client, planned, topology.switches, progress)
+        client.note({"lab": lab.model_dump_json(), "runner": os.getpid()})
+    except BaseException:
+        client.close()
+        raise
+    return NetnsFabric(client, lab, addresses, planned, label, logs)
+
+
+def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
+    """Connect to a running fabric of this user by name. Raises InfrastructureError when there is none."""
+    client = KeeperClient.connect(name)
+    notes = client.status()["notes"]
+    if "lab" not in notes:
+        raise InfrastructureError(f"the fabric {name!r} is still being built", remedy="wait until `testbed up` is done")
+    lab = Lab.model_validate_json(notes["lab"])
+    addresses = AddressPlan(lab)
+    return NetnsFabric(client, lab, addresses, plan(lab, addresses), name, logs)
+
+
+class NetnsFabric:
+    """A running fabric of namespaces; see :class:`testbed.fabric.protocols.Fabric`."""
+
+    def __init__(
+        self, client: KeeperClient, lab: Lab, addresses: AddressPlan, planned: FabricPlan, name: str, logs: Path | None
+    ) -> None:
+        self.client = client
+        self.plan = planned
+        self._lab = lab
+        self._addresses = addresses
+        self._name = name
+        self._logs = logs
+        self._logged: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """What other processes find it under."""
+        return self._name
+
+    @property
+    def lab(self) -> Lab:
+        """What it realises."""
+        return self._lab
+
+    @property
+    def addresses(self) -> AddressPlan:
+        """Its uSIDs and addresses."""
+        return self._addresses
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, and why not the rest."""
+        return Capabilities(_PRESENT)
+
+    def host(self, name: str) -> NetnsHost:
+        """The host of this name. Raises LabError with the nearest name."""
+        self._require(name, Tier.HOST, "host")
+        return NetnsHost(self, name)
+
+    def switch(self, name: str) -> NetnsSwitch:
+        """The switch of this name. Raises LabError with the nearest name."""
+        self._require(name, None, "switch")
+        return NetnsSwitch(self, name)
+
+    def node(self, name: str) -> NetnsNode:
+        """The host or switch of this name. Raises LabError with the nearest name."""
+        return self.host(name) if self._lab.topology.tier(name) is Tier.HOST else self.switch(name)
+
+    def _require(self, name: str, tier: Tier | None, kind: str) -> None:
+        found = self._lab.topology.tier(name)
+        if name not in self.plan.namespaces or (found is Tier.HOST) != (tier is Tier.HOST):
+            raise self._lab.shape.unknown(name, kind)
+
+    def set_link(self, link: Link, *, up: bool) -> Event:
+        """Take a link down, or up and everything that hung on it back; see the protocol.
+
+        The end of the higher tier is the one set down, so that the lower sees what a cable pulled shows it: no carrier.
+        """
+        far = link.b.node
+        index = self.plan.ports[link.b]
+        key = f"{link.name} down"
+        restore = build.state_messages(self.plan.nodes[far].of_device(index), self.plan.burst)
+        if not up:
+            self.client.undo(key, [(self.plan.namespaces[far], messages.join(restore))])
+            (stamps,) = self.change(self.plan.namespaces[far], [messages.link_down(index)])
+            return Event.between("carrier", link.name, "carrier lost", *stamps)
+        try:
+            first = self.change(self.plan.namespaces[far], restore)[0][0]
+            self.wait_settled(far)
+        except InfrastructureError as error:
+            raise UnhealedError(f"{link.name} did not come back", found=str(error)) from error
+        self.client.undone(key)
+        return Event.between("carrier", link.name, "carrier back", first, now_ns())
+
+    def change(self, namespace: int, requests: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Carry out netlink requests one by one; CLOCK_REALTIME before and after each (ns).
+
+        Raises InfrastructureError for the first that the kernel refused, after all were tried.
+        """
+        batches = [(namespace, messages.join(requests))]
+        done = self.client.netlink(batches, stamped=True)
+        names = {number: node for node, number in self.plan.namespaces.items()}
+        build.raise_refusals(done, batches, names, "change")
+        return list(done.stamps[0])
+
+    def wait_settled(self, node: str, besides: Route | None = None) -> None:
+        """Wait until a node and its neighbours are as planned, ``besides`` a route still to come."""
+        topology = self._lab.topology
+        around = {topology.peer(port).node for port in topology.ports(node)}
+        build.wait_until_as_planned(self.client, self.plan, [node, *sorted(around)], without=besides)
+
+    def check(self) -> list[str]:
+        """Everything that is not as planned, a line each; empty for a pristine fabric."""
+        wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces))
+        return [f"{node}: {line}" for node, lines in wrong.items() for line in lines]
+
+    def log_path(self, name: str) -> Path | None:
+        """A file for the log of a process called ``name``, numbered where that is taken; None without a log folder."""
+        if self._logs is None:
+            return None
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        number = self._logged.get(stem, 0)
+        self._logged[stem] = number + 1
+        return self._logs / (f"{stem}.log" if number == 0 else f"{stem}-{number}.log")
+
+    def detach(self) -> None:
+        """Let it outlive this process; `testbed down` ends it."""
+        self.client.detach()
+
+    def close(self) -> None:
+        """End it; nothing of it remains."""
+        self.client.end()

@@ -1,0 +1,229 @@
+"""The keeper's requests and its event loop: one thread, one request at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from testbed.fabric.netns import channel
+from testbed.fabric.netns.channel import ChannelClosedError, Message
+from testbed.fabric.netns.keeper.children import Children
+from testbed.fabric.netns.keeper.namespaces import Namespaces
+from testbed.fabric.netns.keeper.undo import Undo, UndoList
+
+_CLIENT_TIMEOUT_S = 10.0
+_Answer = tuple[Message, bytes]
+
+
+class Service:
+    """Serves the runner and, where the fabric has a name, other processes of the same user.
+
+    Args:
+        runner: the socket whose end ends the fabric, until it is detached.
+        listener: an abstract Unix socket for further clients, or None.
+        detach: called once when the fabric is to outlive its runner.
+        facts: what to tell every client that says hello.
+    """
+
+    def __init__(
+        self,
+        runner: socket.socket,
+        listener: socket.socket | None,
+        detach: Callable[[], None],
+        facts: Mapping[str, Any],
+    ) -> None:
+        self._runner = runner
+        self._listener = listener
+        self._detach_warden = detach
+        self._detached = False
+        self._facts = facts
+        self._clients: dict[int, socket.socket] = {}
+        self._notes: dict[str, Any] = {}
+        self._namespaces = Namespaces()
+        self._children = Children()
+        self._undo = UndoList()
+        self._ending = False
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        """Serve until the runner goes away, ``end`` is asked, or SIGTERM arrives."""
+        wake_reader, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        self._poll.register(wake_reader, select.POLLIN)
+        if self._listener is not None:
+            self._poll.register(self._listener, select.POLLIN)
+        self._add(self._runner)
+        while not self._ending:
+            for fd, _ in self._poll.poll():
+                if fd == wake_reader:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_reader, 4096)
+                    self._children.reap()
+                elif self._listener is not None and fd == self._listener.fileno():
+                    self._accept(self._listener)
+                elif fd in self._clients:
+                    self._serve(fd)
+
+    def _end(self) -> None:
+        self._ending = True
+
+    def _add(self, client: socket.socket) -> None:
+        client.settimeout(_CLIENT_TIMEOUT_S)
+        self._clients[client.fileno()] = client
+        self._poll.register(client, select.POLLIN)
+
+    def _accept(self, listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        # Seen from inside a user namespace another user's uid is the overflow uid, never ours.
+        if uid in (os.getuid(), 0):
+            self._add(client)
+        else:
+            client.close()
+
+    def _serve(self, fd: int) -> None:
+        client = self._clients[fd]
+        fds: list[int] = []
+        try:
+            request, payload, fds = channel.receive(client)
+            answer, data = self._answer(request, payload, fds, fd)
+            channel.send(client, answer, data)
+        except (ChannelClosedError, TimeoutError, ValueError, UnicodeDecodeError):
+            self._lose(fd)
+        finally:
+            for number in fds:
+                with contextlib.suppress(OSError):
+                    os.close(number)
+
+    def _lose(self, fd: int) -> None:
+        """A client is gone: what it started ends, what it changed is taken back."""
+        client = self._clients.pop(fd)
+        self._poll.unregister(client)
+        if client is self._runner and not self._detached:
+            self._end()
+            return
+        self._children.end_of(fd)
+        self._undo.play(fd, self._namespaces)
+        client.close()
+
+    def _answer(self, request: Message, payload: bytes, fds: list[int], client: int) -> _Answer:
+        operation = getattr(self, f"_do_{request.get('op')}", None)
+        if operation is None:
+            return {"ok": False, "errno": 0, "error": f"unknown request {request.get('op')!r}"}, b""
+        try:
+            answer, data = operation(request, payload, fds, client)
+        except OSError as error:
+            return {"ok": False, "errno": error.errno or 0, "error": error.strerror or str(error)}, b""
+        except (KeyError, TypeError, IndexError) as error:
+            return {"ok": False, "errno": 0, "error": f"malformed {request.get('op')} request: {error!r}"}, b""
+        return {"ok": True, **answer}, data
+
+    # Each request: (message, payload, descriptors, client) → (answer, payload).
+
+    def _do_hello(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        return {**self._facts, "namespaces": len(self._namespaces), "detached": self._detached}, b""
+
+    def _do_create(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        profiles = request["profiles"]
+        self._namespaces.create([profiles[index] for index in request["each"]])
+        return {}, b""
+
+    def _do_netlink(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        refusals: list[list[Any]] = []
+        stamps: list[list[tuple[int, int]]] = []
+        for number, (namespace, messages) in enumerate(_batches(request, payload)):
+            if request.get("stamped"):
+                refused, each = self._namespaces.execute_stamped(namespace, messages)
+                stamps.append(each)
+            else:
+                before = time.time_ns()
+                refused = self._namespaces.execute(namespace, messages)
+                stamps.append([(before, time.time_ns())])
+            refusals += [[number, *refusal] for refusal in refused]
+        return {"refusals": refusals, "stamps": stamps}, b""
+
+    def _do_dump(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        parts = [self._namespaces.dump(namespace, payload) for namespace in request["namespaces"]]
+        return {"lengths": [len(part) for part in parts], "t_ns": time.time_ns()}, b"".join(parts)
+
+    def _do_sysctl(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        self._namespaces.sysctl(request["namespace"], request["path"], request["value"])
+        return {}, b""
+
+    def _do_proc_net(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        return {}, self._namespaces.proc_net(request["namespace"], request["table"])
+
+    def _do_spawn(self, request: Message, _payload: bytes, fds: list[int], client: int) -> _Answer:
+        namespace = request["namespace"]
+        self._namespaces.fd(namespace)
+        # The last descriptor is the pipe for the exit code: ours to keep while the process lives.
+        status = fds.pop()
+        placed = {int(target): fds[index] for target, index in request["fds"].items()}
+        placed |= {int(target): self._namespaces.fd(index) for target, index in request["namespace_fds"].items()}
+        try:
+            pid = self._children.spawn(
+                namespace,
+                lambda: self._namespaces.enter(namespace),
+                request["argv"],
+                request["env"],
+                request["cwd"],
+                placed,
+                status,
+                client,
+            )
+        except BaseException:
+            os.close(status)
+            raise
+        return {"pid": pid}, b""
+
+    def _do_signal(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        return {"sent": self._children.signal(request["pid"], request["signal"])}, b""
+
+    def _do_processes(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        listing = [
+            {"pid": child.pid, "namespace": child.namespace, "argv": child.argv} for child in self._children.listing()
+        ]
+        return {"processes": listing}, b""
+
+    def _do_undo(self, request: Message, payload: bytes, _fds: list[int], client: int) -> _Answer:
+        self._undo.push(Undo(client, request["key"], tuple(_batches(request, payload))))
+        return {}, b""
+
+    def _do_undone(self, request: Message, _payload: bytes, _fds: list[int], client: int) -> _Answer:
+        self._undo.drop(client, request["key"])
+        return {}, b""
+
+    def _do_note(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        self._notes.update(request["notes"])
+        return {}, b""
+
+    def _do_status(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        return {"notes": self._notes, "changes": self._undo.pending(), "unhealed": self._undo.unhealed}, b""
+
+    def _do_detach(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        self._detached = True
+        self._detach_warden()
+        return {}, b""
+
+    def _do_end(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        self._end()
+        return {}, b""
+
+
+def _batches(request: Message, payload: bytes) -> list[tuple[int, bytes]]:
+    """The (namespace, messages) pairs of a request: lengths in the message, bytes in the payload."""
+    batches = []
+    start = 0
+    for namespace, length in request["batches"]:
+        batches.append((namespace, payload[start : start + length]))
+        start += length
+    return batches

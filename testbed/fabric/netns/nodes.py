@@ -1,0 +1,156 @@
+"""Hosts and switches of a namespace fabric."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, nearest
+from testbed.fabric.netns import build, messages, processes, snapshot
+from testbed.fabric.netns.processes import NetnsProcess
+from testbed.fabric.netns.state import Action, NodeState, Route
+from testbed.fabric.protocols import Completed, PhaseSink, Ready, UsidCounters
+from testbed.record import Event
+
+if TYPE_CHECKING:
+    from testbed.fabric.netns.fabric import NetnsFabric
+
+
+class NetnsNode:
+    """A host or a switch: one namespace."""
+
+    def __init__(self, fabric: NetnsFabric, name: str) -> None:
+        self._fabric = fabric
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The lab's name of it."""
+        return self._name
+
+    @property
+    def namespace(self) -> int:
+        """Number of its namespace with the keeper."""
+        return self._fabric.plan.namespaces[self._name]
+
+    @property
+    def planned(self) -> NodeState:
+        """The kernel state it is to have."""
+        return self._fabric.plan.nodes[self._name]
+
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> Completed:
+        """Run a command to its end. Raises InfrastructureError on the deadline or, with ``check``, for a failure."""
+        errors = processes.open_memory()
+        try:
+            process = processes.start(
+                self._fabric.client, self._name, self.namespace, argv, env, fds={2: errors.fileno()}
+            )
+            try:
+                code = process.wait(timeout_s)
+            except InfrastructureError:
+                process.stop(0.5)
+                raise
+            errors.seek(0)
+            stderr = errors.read().decode(errors="replace")
+        finally:
+            errors.close()
+        if check and code != 0:
+            raise InfrastructureError(
+                f"{' '.join(argv)} failed with exit code {code}",
+                where=self._name,
+                found=(stderr or process.output())[-2000:],
+            )
+        return Completed(tuple(argv), code, process.output(), stderr)
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        ready: Ready | None = None,
+        log_name: str | None = None,
+    ) -> NetnsProcess:
+        """Start a process and return once it is ready. Raises InfrastructureError if it does not become so."""
+        log = self._fabric.log_path(f"{self._name}-{log_name or Path(argv[0]).name}")
+        return processes.start_and_wait(
+            self._fabric.client, self._name, self.namespace, argv, env, ready or Ready(), log
+        )
+
+    def port_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Port → 64-bit counters named as in rtnl_link_stats64 (``rx_packets``, ``tx_dropped``, …)."""
+        return snapshot.port_counters(self._fabric.client, self.namespace)
+
+
+class NetnsHost(NetnsNode):
+    """A host with one NIC port per plane."""
+
+
+class NetnsSwitch(NetnsNode):
+    """A T0 or a T1: seg6local routes and forwarding."""
+
+    def usid_counters(self) -> UsidCounters:
+        """Packets shifted, and packets dropped for a foreign uSID."""
+        counters = snapshot.segment_counters(self._fabric.client, self.namespace)
+        own, catch_all = self._seg6local_routes()
+        # Only the catch-all's errors are foreign packets: an End without an SRH to work on fails for each. The uN
+        # route's own errors rise for the same packets when a shifted destination is unknown, and must not be added.
+        packets = counters.get((own.prefix, own.length), (0, 0, 0))[0]
+        return UsidCounters(shifted=packets, foreign=counters.get((catch_all.prefix, catch_all.length), (0, 0, 0))[2])
+
+    def _seg6local_routes(self) -> tuple[Route, Route]:
+        routes = {route.action: route for route in self.planned.routes}
+        return routes[Action.UN], routes[Action.DROP]
+
+    def reboot(self, kind: str, on_phase: PhaseSink, *, stop: Callable[[float], bool]) -> None:
+        """Emulate a reboot with the phases of the lab; see :meth:`testbed.fabric.protocols.Switch.reboot`."""
+        if kind != "cold":
+            close = nearest(kind, ["cold"])
+            raise UnsupportedError(f"a namespace switch cannot do a {kind!r} reboot", expected="cold", nearest=close)
+        phases = self._fabric.lab.reboot.cold
+        key = f"reboot of {self._name}"
+        self._fabric.client.undo(key, [(self.namespace, messages.join(self._restore_messages()))])
+        try:
+            self._power_off(on_phase)
+            if not stop(phases.links_lost):
+                self._links_back(on_phase)
+                stop(phases.tables_empty)
+        finally:
+            self._restore(on_phase)
+            with contextlib.suppress(BedError):
+                self._fabric.client.undone(key)
+
+    def _ports(self) -> list[int]:
+        return sorted(self._fabric.plan.ports[port] for port in self._fabric.lab.topology.ports(self._name))
+
+    def _power_off(self, on_phase: PhaseSink) -> None:
+        """Stop forwarding at once by taking the own uSID away, as losing power does; then the links go."""
+        own, _ = self._seg6local_routes()
+        on_phase(Event.now("fault", self._name, "issued"))
+        requests = [messages.route_delete(own), *(messages.link_down(index) for index in self._ports())]
+        (stopped, *lost) = self._fabric.change(self.namespace, requests)
+        on_phase(Event.between("traffic", self._name, "stopped", *stopped))
+        on_phase(Event.between("carrier", self._name, "carrier lost", lost[0][0], lost[-1][1]))
+
+    def _links_back(self, on_phase: PhaseSink) -> None:
+        stamps = self._fabric.change(self.namespace, [messages.link_up(index) for index in self._ports()])
+        on_phase(Event.between("carrier", self._name, "carrier back", stamps[0][0], stamps[-1][1]))
+
+    def _restore_messages(self) -> list[bytes]:
+        return build.state_messages(self.planned, self._fabric.plan.burst)
+
+    def _restore(self, on_phase: PhaseSink) -> None:
+        """Put everything back; the own uSID, without which nothing passes, last, once all else has settled."""
+        own, _ = self._seg6local_routes()
+        try:
+            requests = self._restore_messages()
+            self._fabric.change(self.namespace, requests[:-1])
+            self._fabric.wait_settled(self._name, besides=own)
+            (forwarding,) = self._fabric.change(self.namespace, requests[-1:])
+            self._fabric.wait_settled(self._name)
+        except InfrastructureError as error:
+            raise UnhealedError(f"{self._name} did not come back from its reboot", found=str(error)) from error
+        on_phase(Event.between("tables", self._name, "forwarding", *forwarding))

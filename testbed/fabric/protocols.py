@@ -1,0 +1,212 @@
+"""What every fabric offers, whether made of namespaces or of devices.
+
+Few methods; what a realisation cannot do it refuses by raising UnsupportedError with the reason, which
+``capabilities`` also tells in advance.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from testbed.addressing import AddressPlan
+from testbed.lab import Lab, Link
+from testbed.record import Event
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a fabric can do, and why not the rest.
+
+    Attributes:
+        present: capability names.
+        missing: capability → reason and remedy.
+    """
+
+    present: frozenset[str]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def reason_against(self, name: str) -> str | None:
+        """Why ``name`` cannot be done here; None if it can."""
+        if name in self.present:
+            return None
+        return self.missing.get(name, f"this fabric does not know the capability {name!r}")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """How a process says that it is ready; at most one of these, none meaning as soon as it is started.
+
+    Attributes:
+        fd: it writes a line to the descriptor whose number is in its environment as ``READY_FD``.
+        line: it prints a line in which this regular expression is found.
+        port: it listens on this TCP or UDP port.
+        timeout_s: how long that may take.
+    """
+
+    fd: bool = False
+    line: str | None = None
+    port: int | None = None
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that has ended: exit code (negative: the signal that ended it) and what it printed."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Process(Protocol):
+    """A process on a node."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Its command line."""
+        ...
+
+    @property
+    def log(self) -> Path | None:
+        """Where its output is kept; None when only :meth:`output` has it."""
+        ...
+
+    def poll(self) -> int | None:
+        """Exit code, negative for a signal, None while it runs."""
+        ...
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end. Raises InfrastructureError on the deadline, with the tail of its output."""
+        ...
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal it and what it started. No error when it has ended."""
+        ...
+
+    def stop(self, grace_s: float = 2.0) -> int:
+        """End it: SIGTERM, after ``grace_s`` SIGKILL. Returns the exit code."""
+        ...
+
+    def output(self) -> str:
+        """What it printed so far, at most the last MiB."""
+        ...
+
+
+class Node(Protocol):
+    """A host or a switch."""
+
+    @property
+    def name(self) -> str:
+        """The lab's name of it."""
+        ...
+
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> Completed:
+        """Run a command to its end. Raises InfrastructureError on the deadline or, with ``check``, for a failure."""
+        ...
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        ready: Ready | None = None,
+        log_name: str | None = None,
+    ) -> Process:
+        """Start a process and return once it is ready. Raises InfrastructureError if it does not become so."""
+        ...
+
+    def port_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Port → 64-bit counters named as in rtnl_link_stats64 (``rx_packets``, ``tx_dropped``, …)."""
+        ...
+
+
+class Host(Node, Protocol):
+    """A host with one NIC port per plane."""
+
+
+@dataclass(frozen=True)
+class UsidCounters:
+    """What a switch counted: packets its own uSID shifted, and packets no uSID of its table matched."""
+
+    shifted: int
+    foreign: int
+
+
+PhaseSink = Callable[[Event], None]
+
+
+class Switch(Node, Protocol):
+    """A T0 or a T1."""
+
+    def usid_counters(self) -> UsidCounters:
+        """Packets shifted, and packets dropped for a foreign uSID."""
+        ...
+
+    def reboot(self, kind: str, on_phase: PhaseSink, *, stop: Callable[[float], bool]) -> None:
+        """Go through a whole reboot, reporting each phase when it is reached, and return when it forwards again.
+
+        Args:
+            kind: ``cold``.
+            on_phase: called with an event per phase: ``issued``, ``stopped`` (nothing is forwarded any more),
+                ``carrier lost``, ``carrier back``, ``forwarding``.
+            stop: waits the given seconds; True when the reboot is to be cut short: the switch is then put back
+                at once.
+
+        Raises UnsupportedError for a kind this fabric cannot do, UnhealedError when it does not come back as it was.
+        """
+        ...
+
+
+class Fabric(Protocol):
+    """A lab made real."""
+
+    @property
+    def name(self) -> str:
+        """What other processes find it under."""
+        ...
+
+    @property
+    def lab(self) -> Lab:
+        """What it realises."""
+        ...
+
+    @property
+    def addresses(self) -> AddressPlan:
+        """Its uSIDs and addresses."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    def host(self, name: str) -> Host:
+        """The host of this name. Raises LabError with the nearest name."""
+        ...
+
+    def switch(self, name: str) -> Switch:
+        """The switch of this name. Raises LabError with the nearest name."""
+        ...
+
+    def set_link(self, link: Link, *, up: bool) -> Event:
+        """Take a link down, or up and everything that hung on it back.
+
+        Returns the event, whose uncertainty is how long the change took. Raises UnhealedError when a link brought up
+        does not become as planned.
+        """
+        ...
+
+    def check(self) -> list[str]:
+        """Everything that is not as planned, a line each; empty for a pristine fabric."""
+        ...
+
+    def close(self) -> None:
+        """End it; nothing of it remains."""
+        ...
