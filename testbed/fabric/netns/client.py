@@ -123,14 +123,24 @@ class KeeperClient:
         self.facts = message
 
     @property
-    def pid(self) -> int:
-        """Process id of the keeper proper, as this process sees it."""
+    def warden_pid(self) -> int:
+        """Process id of the warden, which holds no namespace; its one child is the keeper."""
+        if self._warden is not None:
+            return self._warden.pid
+        # Of a listening socket's connection these are the credentials of whoever called listen().
         return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
     @property
-    def warden_pid(self) -> int | None:
-        """Process id of the warden this client started, None for a connection to a running keeper."""
-        return self._warden.pid if self._warden else None
+    def keeper_pid(self) -> int:
+        """Process id of the keeper. Raises InfrastructureError when it is gone."""
+        warden = self.warden_pid
+        try:
+            children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+        except OSError:
+            children = []
+        if not children:
+            raise InfrastructureError("the fabric's keeper is gone", remedy="`testbed status` lists what runs")
+        return int(children[0])
 
     def send(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
         """Send a request without waiting; its answer must be taken with :meth:`answer`, in order."""
