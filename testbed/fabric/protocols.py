@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from testbed.addressing import AddressPlan
-from testbed.lab import Lab, Link
+from testbed.fabric.targets import Carrying
+from testbed.lab import Lab, Link, Tier
 from testbed.record import Event
 
 
@@ -164,6 +165,23 @@ class Switch(Node, Protocol):
         ...
 
 
+class AgentSite(Protocol):
+    """Where a process of ours that serves some hosts runs: one for all in a namespace fabric, one per host on a rig."""
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """The hosts it serves."""
+        ...
+
+    def namespace_fd(self, host: str) -> int | None:
+        """Number, in the started process, of the descriptor of a host's network namespace; None if it runs there."""
+        ...
+
+    def start(self, argv: Sequence[str], *, fds: Mapping[int, int], log_name: str) -> Process:
+        """Start the agent with descriptors handed over (number there → number here). Raises InfrastructureError."""
+        ...
+
+
 class Fabric(Protocol):
     """A lab made real."""
 
@@ -193,6 +211,25 @@ class Fabric(Protocol):
 
     def switch(self, name: str) -> Switch:
         """The switch of this name. Raises LabError with the nearest name."""
+        ...
+
+    def t0(self, *, carrying: Carrying) -> Switch:
+        """The T0 that carries the most of a workload. Raises UsageError when none does."""
+        ...
+
+    def t1(self, *, carrying: Carrying) -> Switch:
+        """The T1 that carries the most of a workload. Raises UsageError when none does."""
+        ...
+
+    def link(self, name: str | None = None, *, above: Tier = Tier.T0, carrying: Carrying | None = None) -> Link:
+        """A link by name, or the one above a tier that carries the most of a workload.
+
+        Raises LabError for a name the lab does not have, UsageError when no link carries the workload.
+        """
+        ...
+
+    def agent_sites(self, hosts: Sequence[str]) -> Sequence[AgentSite]:
+        """Where agents for these hosts run; every host is served by one of them."""
         ...
 
     def set_link(self, link: Link, *, up: bool) -> Event:

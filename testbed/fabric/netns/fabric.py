@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Self
 
 from testbed.addressing import AddressPlan
-from testbed.errors import InfrastructureError, UnhealedError
+from testbed.errors import InfrastructureError, UnhealedError, UsageError
 from testbed.fabric.netns import build, messages
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
-from testbed.fabric.netns.nodes import NetnsHost, NetnsNode, NetnsSwitch
+from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
 from testbed.fabric.netns.state import Route
 from testbed.fabric.protocols import Capabilities
+from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Tier
 from testbed.record import Event, now_ns
 
@@ -122,6 +123,26 @@ class NetnsFabric:
     def node(self, name: str) -> NetnsNode:
         """The host or switch of this name. Raises LabError with the nearest name."""
         return self.host(name) if self._lab.topology.tier(name) is Tier.HOST else self.switch(name)
+
+    def t0(self, *, carrying: Carrying) -> NetnsSwitch:
+        """The T0 that carries the most of a workload. Raises UsageError when none does."""
+        return self.switch(busiest_switch(self._lab, Tier.T0, carrying))
+
+    def t1(self, *, carrying: Carrying) -> NetnsSwitch:
+        """The T1 that carries the most of a workload. Raises UsageError when none does."""
+        return self.switch(busiest_switch(self._lab, Tier.T1, carrying))
+
+    def link(self, name: str | None = None, *, above: Tier = Tier.T0, carrying: Carrying | None = None) -> Link:
+        """A link by name, or the one above a tier that carries the most of a workload; see the protocol."""
+        if name is not None:
+            return self._lab.topology.link(name)
+        if carrying is None:
+            raise UsageError("a link is chosen by its name, or by what it carries", remedy="pass name= or carrying=")
+        return busiest_link(self._lab, above, carrying)
+
+    def agent_sites(self, hosts: Sequence[str]) -> Sequence[NetnsAgentSite]:
+        """One process serves all hosts: it opens its sockets in their namespaces."""
+        return [NetnsAgentSite(self, [self.host(name) for name in hosts])]
 
     def _require(self, name: str, tier: Tier | None, kind: str) -> None:
         found = self._lab.topology.tier(name)

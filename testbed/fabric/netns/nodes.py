@@ -89,6 +89,31 @@ class NetnsHost(NetnsNode):
     """A host with one NIC port per plane."""
 
 
+class NetnsAgentSite:
+    """One process, started in the first host's namespace, with descriptors of the namespaces of all."""
+
+    # Above what a caller hands over.
+    _FIRST_NAMESPACE_FD = 32
+
+    def __init__(self, fabric: NetnsFabric, hosts: Sequence[NetnsHost]) -> None:
+        self._fabric = fabric
+        self._nodes = {host.name: host for host in hosts}
+        self.hosts = list(self._nodes)
+
+    def namespace_fd(self, host: str) -> int:
+        """Number, in the started process, of the descriptor of a host's network namespace."""
+        return self._FIRST_NAMESPACE_FD + self.hosts.index(host)
+
+    def start(self, argv: Sequence[str], *, fds: Mapping[int, int], log_name: str) -> NetnsProcess:
+        """Start the agent with descriptors handed over (number there → number here). Raises InfrastructureError."""
+        first = self._nodes[self.hosts[0]]
+        namespaces = {self.namespace_fd(name): host.namespace for name, host in self._nodes.items()}
+        log = self._fabric.log_path(log_name)
+        return processes.start(
+            self._fabric.client, first.name, first.namespace, argv, None, log=log, fds=fds, namespace_fds=namespaces
+        )
+
+
 class NetnsSwitch(NetnsNode):
     """A T0 or a T1: seg6local routes and forwarding."""
 

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unshare
 
-#: Descriptors asked for in a new process lie below this number.
-_OUT_OF_THE_WAY = 128
-
-
 @dataclass(frozen=True)
 class Child:
     """A process of the fabric. ``status`` is a pipe that gets its exit code (negative: signal) as text."""
@@ -125,8 +121,9 @@ def _become(
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
-        _place(fds)
+        floor = max(fds, default=2) + 1
+        failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, floor)
+        _place(fds, floor)
         if cwd:
             os.chdir(cwd)
         os.execvpe(argv[0], list(argv), dict(env))
@@ -136,8 +133,8 @@ def _become(
         os._exit(127)
 
 
-def _place(fds: Mapping[int, int]) -> None:
-    """Give each descriptor its asked number, first moving all out of the way of those numbers."""
-    moved = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for target, source in fds.items()}
+def _place(fds: Mapping[int, int], floor: int) -> None:
+    """Give each descriptor its asked number, first moving all out of the way of those numbers, to ``floor`` and up."""
+    moved = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, floor) for target, source in fds.items()}
     for target, source in moved.items():
         os.dup2(source, target, inheritable=True)
