@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Network
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from testbed.errors import LabError
 from testbed.lab import quantities
-from testbed.lab.figures import LIMIT_PATTERN, Limit, parse_limit
+from testbed.lab.figures import FIGURES, LIMIT_PATTERN, Limit, parse_limit, unknown_figure
 
 
 class Section(BaseModel):
@@ -55,6 +55,8 @@ def _network(text: object) -> IPv6Network:
 
 def _limit(pair: tuple[str, object]) -> Limit:
     name, text = pair
+    if name not in FIGURES:
+        raise refusal(unknown_figure(name), at_key=True)
     return parse_limit(name, text)
 
 
@@ -100,7 +102,7 @@ Prefix = Annotated[
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 #: Figure → limit.
 Limits = Annotated[
-    dict[
+    Mapping[
         str,
         Annotated[
             Limit,

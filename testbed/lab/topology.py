@@ -80,7 +80,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         found = self._ports.get(node)
         if found is None:
@@ -93,7 +92,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such link; with the nearest name.
-
         """
         found = self._links.get(name)
         if found is None:
@@ -111,7 +109,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such port.
-
         """
         found = self._port_links.get(port)
         if found is None:
@@ -123,7 +120,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such port.
-
         """
         link = self.link_of(port)
         return link.b if link.a == port else link.a
@@ -133,7 +129,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         return self.shape.node(node).plane
 
@@ -142,6 +137,5 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         return self.shape.node(node).tier

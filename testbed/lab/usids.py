@@ -44,7 +44,7 @@ class UsidTable:
         for name, usid in adopted.items():
             node, port = shape.parse_node(name), shape.parse_host_port(name)
             if node is not None and node.plane is not None:
-                self._uns[KIND_T0 if node.tier is Tier.T0 else KIND_T1, node.plane, node.index] = usid
+                self._uns[KIND_T0 if node.tier is Tier.T0 else KIND_T1, node.plane, node.number] = usid
             elif port is not None:
                 self._ports[port] = usid
         self._un_owner = {(kind, plane, usid): index for (kind, plane, index), usid in self._uns.items()}
@@ -92,8 +92,8 @@ class UsidTable:
         return host if fits and (plane, host) not in self._ports else None
 
 
-def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[str, LabError]]:
-    """What is wrong with the uSIDs a lab adopts: the name each error belongs to, and the error."""
+def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[str, bool, LabError]]:
+    """What is wrong with the uSIDs a lab adopts: the name, whether it is itself wrong or its uSID, and the error."""
     table = UsidTable(shape, adopted)
     switches: dict[int, list[str]] = {}
     ports: dict[tuple[int, int, int], list[str]] = {}
@@ -109,17 +109,17 @@ def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[
             error.expected = "switches and host ports, such as p0-t0-0 and h0:p0"
             if ":" not in name and error.nearest.startswith("h"):
                 error.nearest += ":p0"
-            yield name, error
+            yield name, True, error
         elif (error_of_value := _value_error(name, usid)) is not None:
-            yield name, error_of_value
+            yield name, False, error_of_value
         elif port is None:
             twins = [other for other in switches[usid] if other != name][:1] or _generated_un(shape, adopted, usid)
-            yield from ((name, error) for error in _un_errors(name, usid, twins))
+            yield from ((name, False, error) for error in _un_errors(name, usid, twins))
         else:
             plane, t0 = port[0], port[1] // shape.hosts_per_t0
             twins = [other for other in ports[plane, t0, usid] if other != name][:1]
             twins = twins or _generated_port(shape, adopted, plane, t0, usid)
-            yield from ((name, error) for error in _port_errors(table, name, plane, t0, usid, twins))
+            yield from ((name, False, error) for error in _port_errors(table, name, plane, t0, usid, twins))
 
 
 def _value_error(name: str, usid: int) -> LabError | None:
