@@ -101,8 +101,9 @@ def outages(streams: Streams) -> Outages:
     nothing = np.diff(came) == 0
     inner = longest_step(arrived_at, came)
     # An arrival one interval before the first packet's and one after the last's bound the cut gaps.
-    head = segment_min(arrived_at, came, 0) - (first + fastest) + interval
-    tail = (last + fastest) + interval - segment_max(arrived_at, came, 0)
+    # The stamps cancel as integers first: as floats they are only good to 256 ns.
+    head = (segment_min(arrived_at, came, 0) - first - fastest) + interval
+    tail = (last + fastest - segment_max(arrived_at, came, 0)) + interval
     gap = np.maximum(np.maximum(inner, head), tail)
     lost = streams.in_order(matched.lost)
     edge = np.minimum(starts[:-1], max(lost.size - 1, 0))
