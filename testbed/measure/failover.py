@@ -129,7 +129,8 @@ def transition_figure(
         flow=wanted.flow,
     )
     windows = series.bps.size
-    needed = BACK_AT * _per_window(wanted.expected_bps, windows)
+    # Less a rounding error: 36 of 40 packets are 90%.
+    needed = BACK_AT * _per_window(wanted.expected_bps, windows) * (1 - 1e-9)
     scope = wanted.scope(matched.samples.flows)
     subject = f"{event.subject} {event.what}, window {window_ns * 1e-9:.6f} s"
     unfit = _unfit(series, needed)

@@ -6,15 +6,17 @@ Shares nothing with ``testbed.measure``; the tests compare the two on random tra
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from hdrh.histogram import HdrHistogram
 
 from tests.unit.measure.traces import Arrival, Sent
 
 Key = tuple[int, int]
-StreamOf = Callable[[Sent], Hashable]
+Stream = tuple[int, int]
+StreamOf = Callable[[Sent], Stream]
 
 
 class Split(NamedTuple):
@@ -43,18 +45,18 @@ def split(sent: Iterable[Sent], arrivals: Iterable[Arrival], waiting: int) -> Sp
     return Split(first, duplicates, late, foreign)
 
 
-def by_stream(sent: Iterable[Sent], stream_of: StreamOf) -> dict[Hashable, list[Sent]]:
+def by_stream(sent: Iterable[Sent], stream_of: StreamOf) -> dict[Stream, list[Sent]]:
     """Packets of each stream in order of sequence number."""
-    out: dict[Hashable, list[Sent]] = defaultdict(list)
+    out: dict[Stream, list[Sent]] = defaultdict(list)
     for packet in sorted(sent, key=lambda s: (s.flow, s.seq)):
         out[stream_of(packet)].append(packet)
     return dict(out)
 
 
-def received(sent: Iterable[Sent], found: Split, stream_of: StreamOf) -> dict[Hashable, list[tuple[int, int]]]:
+def received(sent: Iterable[Sent], found: Split, stream_of: StreamOf) -> dict[Stream, list[tuple[int, int]]]:
     """(sequence number, time) of each stream's first arrivals, in order of arrival."""
     stream = {(s.flow, s.seq): stream_of(s) for s in sent}
-    out: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
+    out: dict[Stream, list[tuple[int, int]]] = defaultdict(list)
     for key, arrival in found.first.items():
         out[stream[key]].append((arrival.seq, arrival.t))
     return out
@@ -107,9 +109,7 @@ def reordered(arrived: Sequence[tuple[int, int]]) -> list[Late]:
 
 def n_reordered(arrived: Sequence[tuple[int, int]], n: int) -> int:
     """RFC 4737 §5: packets at place i with s[j] > s[i] for all j in [i - n, i)."""
-    return sum(
-        1 for i in range(n, len(arrived)) if all(arrived[j][0] > arrived[i][0] for j in range(i - n, i))
-    )
+    return sum(1 for i in range(n, len(arrived)) if all(arrived[j][0] > arrived[i][0] for j in range(i - n, i)))
 
 
 def interval(packets: Sequence[Sent]) -> float | None:
@@ -131,14 +131,14 @@ def outage(packets: Sequence[Sent], first: dict[Key, Arrival]) -> float | None:
         return end - start + step
     fastest = min(a.t - p.t for p, a in pairs)
     times: list[float] = sorted(a.t for _, a in pairs)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     gaps += [times[0] - (start + fastest - step), end + fastest + step - times[-1]]
     return max(*gaps, step) - step
 
 
 def percentile(delays: Sequence[int], at: float) -> int:
     """One call of the library per sample."""
-    histogram = HdrHistogram(1, 1 << 50, 3)
+    histogram: Any = HdrHistogram(1, 1 << 50, 3)  # type: ignore[no-untyped-call]
     for delay in delays:
         histogram.record_value(delay)
     return int(histogram.get_value_at_percentile(at))

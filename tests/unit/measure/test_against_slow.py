@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,12 +19,16 @@ from tests.unit.measure import slow
 from tests.unit.measure.traces import T0, Arrival, Sent, samples
 
 WAITING = 400
+Stream = tuple[int, int]
 Trace = tuple[list[Sent], list[Arrival]]
-LEVELS = {
+LEVELS: dict[Level, Callable[[Sent], Stream]] = {
     Level.FLOW: lambda s: (s.flow, 0),
     Level.EV: lambda s: (s.flow, s.ev),
     Level.PLANE: lambda s: (s.flow, s.plane),
 }
+
+
+seqs = st.one_of(st.integers(0, 60), st.integers(0, 2**64 - 1))
 
 
 @st.composite
@@ -44,8 +49,7 @@ def traces(draw: st.DrawFn) -> Trace:
         for _ in range(copies):
             wait = draw(st.one_of(st.integers(0, 120), st.integers(WAITING - 1, WAITING + 60)))
             arrivals.append(Arrival(packet.seq, now + wait, flow, ev, ev % 3))
-    for _ in range(draw(st.integers(0, 3))):
-        arrivals.append(Arrival(draw(st.integers(0, 2**64 - 1)), now, draw(st.integers(0, 4)), 0, 0))
+    arrivals += [Arrival(draw(seqs), now, draw(st.integers(0, 4))) for _ in range(draw(st.integers(0, 3)))]
     return sent, sorted(arrivals, key=lambda a: a.t)
 
 
@@ -54,7 +58,7 @@ def joined(trace: Trace) -> tuple[Matched, slow.Split]:
     return matched, slow.split(*trace, WAITING)
 
 
-def name_of(found: Streams, stream: int) -> Hashable:
+def name_of(found: Streams, stream: int) -> Stream:
     return int(found.flow[stream]), int(found.key[stream])
 
 
@@ -63,7 +67,7 @@ def name_of(found: Streams, stream: int) -> Hashable:
 def test_every_arrival_is_first_duplicate_late_or_foreign(trace: Trace) -> None:
     matched, expected = joined(trace)
 
-    def keys(packets: np.ndarray) -> list[tuple[int, int]]:  # type: ignore[type-arg]
+    def keys(packets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         flow = np.searchsorted(matched.flow_starts, packets, side="right") - 1
         return sorted(zip(flow.tolist(), matched.seq[packets].tolist(), strict=True))
 
@@ -104,9 +108,7 @@ def test_loss_duplication_and_reordering_per_stream(level: Level, trace: Trace) 
         assert order.received[stream] == len(came.get(key, []))
         assert order.extents.of(own).tolist() == [p.extent for p in late]
         assert order.late_ns.of(own).tolist() == [p.late_time for p in late]
-        assert order.n_reordered[:, stream].tolist() == [
-            slow.n_reordered(came.get(key, []), n) for n in range(1, 17)
-        ]
+        assert order.n_reordered[:, stream].tolist() == [slow.n_reordered(came.get(key, []), n) for n in range(1, 17)]
     assert {name_of(found, s) for s in range(found.count)} >= set(packets)
 
 
@@ -117,7 +119,9 @@ def test_outage_and_delay_per_stream(level: Level, trace: Trace) -> None:
     matched, split = joined(trace)
     found, stream_of = streams(matched, level), LEVELS[level]
     gaps, waits = outage.outages(found), delays(found)
-    for stream, mine in ((s, slow.by_stream(trace[0], stream_of).get(name_of(found, s), [])) for s in range(found.count)):
+    for stream, mine in (
+        (s, slow.by_stream(trace[0], stream_of).get(name_of(found, s), [])) for s in range(found.count)
+    ):
         expected, step = slow.outage(mine, split.first), slow.interval(mine)
         blocked = gaps.blocked_ns(np.array([stream]))
         if expected is None or step is None:
@@ -148,7 +152,7 @@ def test_timeline_counts(trace: Trace, width: int, origin: int) -> None:
     assert not trace[0] or (start - origin) % width == 0
     plane = {(s.flow, s.seq): s.plane for s in trace[0]}
     late: list[tuple[int, int]] = []
-    for (flow, _), came in slow.received(trace[0], split, LEVELS[Level.FLOW]).items():  # type: ignore[misc]
+    for (flow, _), came in slow.received(trace[0], split, LEVELS[Level.FLOW]).items():
         times = dict(came)
         late += [(plane[flow, p.seq], times[p.seq]) for p in slow.reordered(came)]
     for row, planes in enumerate([{0, 1, 2}, {0}, {1}, {2}]):

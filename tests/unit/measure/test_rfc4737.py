@@ -31,7 +31,7 @@ def late_ms(found: Reordering) -> list[float]:
 
 def n_reordered(found: Reordering) -> list[int]:
     """Packets n-reordered for n = 1, 2, … up to the last that is not 0."""
-    return np.trim_zeros(found.n_reordered[:, 0], "b").tolist()
+    return [int(count) for count in np.trim_zeros(found.n_reordered[:, 0], "b")]
 
 
 def test_section_7_1_one_packet_late() -> None:
