@@ -81,6 +81,7 @@ class Figure:
         scope: what it describes: ``all``, ``flow h0>h5``, ``plane 3``, ``ev 0x0013``.
         resolution: the smallest difference it could have shown, in ``unit``; None where exact.
         note: waiting time, window or other choice that belongs to the number.
+        at_least: the value is only a lower bound, because the run ended before what it measures did.
     """
 
     name: str
@@ -91,3 +92,4 @@ class Figure:
     scope: str = "all"
     resolution: float | None = None
     note: str = ""
+    at_least: bool = False
