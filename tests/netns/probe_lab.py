@@ -86,9 +86,9 @@ class Lab:
             last, port = self.a, f"p{plane}"
             for number in range(self.switches + 1):
                 following = self.b if number == self.switches else self._switch(plane, number)
-                connect(last, port, following, f"p{plane}" if following is self.b else "up")
+                connect(last, port, following, f"p{plane}" if following is self.b else "up0")
                 last.ip(f"route add {BLOCK}:{self._usid(plane, number)}::/48 via fe80::b dev {port}")
-                last, port = following, "down"
+                last, port = following, "down0"
             self.b.ip(f"addr add {BLOCK}:{self._usid(plane, self.switches)}::/128 dev p{plane} nodad")
 
     def _switch(self, plane: int, number: int) -> Node:

@@ -54,9 +54,9 @@ def _send(text: str, samples_fd: int, ready_fd: int) -> None:
     sockets = sender.open_sockets(plan)
     _close_namespaces(plan)
     engine = sender.Sender(plan, sockets, samples, control)
-    _ready(samples, ready_fd)
+    cpu = _ready(samples, ready_fd)
     engine.run()
-    _finish(samples)
+    _finish(samples, cpu)
 
 
 def _receive(text: str, samples_fd: int, ready_fd: int) -> None:
@@ -66,9 +66,9 @@ def _receive(text: str, samples_fd: int, ready_fd: int) -> None:
     samples, control = _set_up(samples_fd)
     hosts = receiver.open_hosts(plan)
     _close_namespaces(plan)
-    _ready(samples, ready_fd)
+    cpu = _ready(samples, ready_fd)
     receiver.receive(plan, hosts, samples, control)
-    _finish(samples)
+    _finish(samples, cpu)
 
 
 def _plan_text(fd: int) -> str:
@@ -96,7 +96,8 @@ def _close_namespaces(plan: SendPlan | ReceivePlan) -> None:
         os.close(fd)
 
 
-def _ready(samples: SampleFile, ready_fd: int) -> None:
+def _ready(samples: SampleFile, ready_fd: int) -> int:
+    """Say so; returns the processor time used until now."""
     from testbed.traffic.probes.shared import State
 
     # No collection during the run: nothing of ours makes cycles, and a collection is a pause.
@@ -104,12 +105,13 @@ def _ready(samples: SampleFile, ready_fd: int) -> None:
     gc.disable()
     samples.state = State.READY
     _tell(ready_fd, READY + "\n")
+    return time.process_time_ns()
 
 
-def _finish(samples: SampleFile) -> None:
+def _finish(samples: SampleFile, cpu_before: int) -> None:
     from testbed.traffic.probes.shared import Counter, State
 
-    samples.live[Counter.CPU_NS] = time.process_time_ns()
+    samples.live[Counter.CPU_NS] = time.process_time_ns() - cpu_before
     samples.state = State.FINISHED
 
 

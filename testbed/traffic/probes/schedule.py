@@ -13,7 +13,7 @@ from testbed.traffic.probes.plan import SendFlow
 Indexes = npt.NDArray[np.int64]
 
 #: EVs drawn at a time, whole rounds; fixed, because the order must depend on nothing but seed, flow and EVs.
-_DRAW = 512
+_DRAW = 1024
 #: Packets merged at a time, and at least this many of each flow, so that the work per flow is spread over several.
 _MERGE = 512
 _MERGE_PER_FLOW = 16
@@ -58,7 +58,7 @@ class Rounds:
         evs, keys = [], []
         for members in self._members:
             count = len(members)
-            evs.append(self._random.permuted(np.tile(members, (self._rounds, 1)), axis=1))
+            evs.append(members[np.argsort(self._random.random((self._rounds, count)), axis=1)])
             # One EV of a plane falls into each of `count` equal parts of the round.
             keys.append((np.arange(count) + self._random.random((self._rounds, count))) / count)
         order = np.argsort(np.concatenate(keys, axis=1), axis=1)
@@ -130,11 +130,12 @@ class Schedule:
         seq = np.arange(starts[-1]) - starts[flow] + self._next[flow]
         ev = np.concatenate([self._rounds[index].take(int(counts[index])) for index in np.flatnonzero(counts)])
         t_ns = ((self._phase[flow] + seq) * self._interval[flow]).astype(np.int64)
-        order = np.argsort(t_ns, kind="stable")
         self._next += counts
         self._left -= counts
-        t_ns = t_ns[order] if self.paced else np.zeros(len(order), np.int64)
-        return Due(t_ns, flow[order], ev[order], seq[order])
+        if len(counts) > 1:
+            order = np.argsort(t_ns, kind="stable")
+            t_ns, flow, ev, seq = t_ns[order], flow[order], ev[order], seq[order]
+        return Due(t_ns if self.paced else np.zeros_like(t_ns), flow, ev, seq)
 
 
 def _joined(parts: Sequence[Due]) -> Due:

@@ -35,6 +35,15 @@ LATE_NS = 1_000_000
 CATCH_UP_NS = 10_000_000
 _IDLE_NS = 1_000_000_000
 
+# numpy copies structured rows field by field, rows of plain words in one go; gathers therefore go through these.
+_Words = npt.NDArray[np.uint64]
+
+
+def _words(rows: npt.NDArray[np.void]) -> _Words:
+    """Structured rows as ``(n, words)``, the same memory."""
+    return rows.view(np.uint64).reshape(len(rows), -1)
+
+
 _ODD: npt.NDArray[np.int64] = 2 * np.arange(BATCH, dtype=np.int64) + 1
 
 
@@ -61,12 +70,14 @@ class Paths:
             planes.append(np.array(flow.planes, np.uint8))
             self.offset[index] = at
             at += len(flow.evs)
-        self.headers = np.concatenate(headers)
+        # Joined as words: joining structured columns would turn them to the machine's byte order.
+        self.headers = np.concatenate([_words(rows) for rows in headers]).view(wire.HEADER).reshape(-1)
         self.sums = wire.static_sums(self.headers)
         self.rows = np.zeros(at, SENT)
         self.rows["flow"] = self.headers["flow"]
         self.rows["ev"] = self.headers["ev"]
         self.rows["plane"] = np.concatenate(planes)
+        self.header_words, self.row_words = _words(self.headers), _words(self.rows)
         self.addresses = np.zeros(at, SOCKADDR_IN6)
         self.addresses["family"] = socket.AF_INET6
         self.addresses["address"] = np.ascontiguousarray(np.concatenate(usids)).view("V16").reshape(-1)
@@ -87,6 +98,7 @@ class Window:
         self.sums: npt.NDArray[np.uint64] = np.zeros(WINDOW, np.uint64)
         self.rows = np.zeros(WINDOW, SENT)
         self.headers = np.zeros(WINDOW, wire.HEADER)
+        self.row_words, self._header_words = _words(self.rows), _words(self.headers)
         self.seconds = self.headers["seconds"]
         self.fraction = self.headers["fraction"]
         self.checksum = self.headers["udp_checksum"]
@@ -95,6 +107,7 @@ class Window:
         self._iovecs["base"][:, 1] = paths.padding.ctypes.data
         self.messages = np.zeros(WINDOW, MMSGHDR)
         self.messages["name_length"] = SOCKADDR_IN6.itemsize
+        self.message_words = _words(self.messages)
         self.messages["iov"] = self._iovecs.ctypes.data + np.arange(WINDOW) * 2 * IOVEC.itemsize
 
     def fill(self, schedule: Schedule) -> None:
@@ -108,7 +121,7 @@ class Window:
         seq = due.seq.astype(np.uint64)
         self.due[:count] = due.t_ns
         self.host[:count] = paths.host[due.flow]
-        self.headers[:count] = paths.headers[path]
+        np.take(paths.header_words, path, axis=0, out=self._header_words[:count], mode="clip")
         self.headers["seq32"][:count] = seq & 0xFFFFFFFF
         self.headers["seq"][:count] = seq
         self.sums[:count] = paths.sums[path] + wire.sequence_sums(seq)
@@ -117,7 +130,7 @@ class Window:
         self._iovecs["length"][:count, 0] = paths.header_bytes[due.flow]
         self._iovecs["length"][:count, 1] = padding
         self.messages["iov_length"][:count] = 1 + (padding > 0)
-        self.rows[:count] = paths.rows[path]
+        np.take(paths.row_words, path, axis=0, out=self.row_words[:count], mode="clip")
         self.rows["seq"][:count] = seq
 
 
@@ -138,6 +151,7 @@ class Sender:
         self._filled = True
         self._at = 0
         self._sorted = np.zeros(BATCH, MMSGHDR)
+        self._sorted_words = _words(self._sorted)
 
     def run(self) -> None:
         """Wait for the start, send until the plan is done or it is stopped."""
@@ -211,8 +225,8 @@ class Sender:
             self._offer(int(hosts[0]), window.messages.ctypes.data + first * MMSGHDR.itemsize, rows)
         else:
             order = np.argsort(hosts, kind="stable")
-            rows = rows[order]
-            self._sorted[:count] = window.messages[first:end][order]
+            rows = window.row_words[first:end][order].view(SENT).reshape(-1)
+            self._sorted_words[:count] = window.message_words[first:end][order]
             self._offer_by_host(hosts[order], rows)
         self._samples.append(rows)
         self._live[Counter.LAST_T_NS] = rows["t_ns"][-1]

@@ -51,7 +51,8 @@ class Counter(IntEnum):
     (sendmmsg tells the errno only for the first packet of a call). RECEIVED: probes of this run.
     FOREIGN: probes of other runs. MALFORMED: not a probe. OTHER_PORT: arrived on a port outside the plan.
     RECEIVER_DROPS: dropped by the receiver's own ring. OVERFLOW: packets without a row.
-    LAST_T_NS: CLOCK_REALTIME of the newest row. CPU_NS: processor time the agent used, written when it finishes.
+    LAST_T_NS: CLOCK_REALTIME of the newest row. CPU_NS: processor time the agent used since it was ready, written when it
+    finishes.
     """
 
     SENT = 0
@@ -95,6 +96,7 @@ class SampleFile:
         if size < HEADER_BYTES + self.capacity * dtype.itemsize:
             raise _not_samples(f"{size} bytes for {self.capacity} rows")
         self.rows: npt.NDArray[np.void] = np.frombuffer(self._map, dtype, self.capacity, HEADER_BYTES)
+        self._row_words = self.rows.view(np.uint64).reshape(self.capacity, -1)
         #: The counters, for the one process that writes them.
         self.live: npt.NDArray[np.uint64] = words[_COUNTERS : _COUNTERS + len(Counter)]
 
@@ -126,7 +128,8 @@ class SampleFile:
         at = int(self._words[_CURSOR])
         fitting = min(len(rows), self.capacity - at)
         if fitting:
-            self.rows[at : at + fitting] = rows[:fitting]
+            # As plain words: numpy copies structured rows field by field.
+            self._row_words[at : at + fitting] = rows[:fitting].view(np.uint64).reshape(fitting, -1)
             self._words[_CURSOR] = at + fitting
         if fitting < len(rows):
             self.live[Counter.OVERFLOW] += np.uint64(len(rows) - fitting)

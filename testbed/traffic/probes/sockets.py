@@ -35,6 +35,7 @@ SEND_BUFFER_BYTES = 8 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+_libc.bind.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 _libc.ppoll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p]
 
 #: ``sendmmsg(2)`` on addresses: descriptor, address of the first :data:`MMSGHDR`, how many, flags. Returns how many
@@ -172,7 +173,7 @@ class Ring:
             request = struct.pack("7I", block_bytes, blocks, frame, blocks * block_bytes // frame, retire_ms, 0, 0)
             packet.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
             shared = mmap.mmap(packet.fileno(), blocks * block_bytes)
-            packet.bind(("", ETH_P_IPV6))
+            _bind_to_all(packet)
         except OSError:
             packet.close()
             raise
@@ -183,6 +184,14 @@ class Ring:
         """Packets the kernel dropped because the ring was full, since the last call."""
         statistics = self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12)
         return int(struct.unpack("3I", statistics)[1])
+
+
+def _bind_to_all(packet: socket.socket) -> None:
+    """bind(2) to IPv6 on all interfaces, ifindex 0; Python's own bind wants the name of one."""
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_IPV6), 0, 0, 0, 0, b"")
+    if _libc.bind(packet.fileno(), address, len(address)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def open_ring(host: str, blocks: int, block_bytes: int, retire_ms: int) -> Ring:

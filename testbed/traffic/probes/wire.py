@@ -39,6 +39,7 @@ TLV_PROBE_BYTES = 20
 ERROR_ESTIMATE = 0x1040
 #: Seconds from the NTP epoch (1900) to the Unix epoch.
 NTP_OFFSET = 2_208_988_800
+_ONES = np.uint64(0xFFFF)
 
 _IPV6 = [("word", ">u4"), ("payload", ">u2"), ("next", "u1"), ("hops", "u1"), ("source", "V16"), ("destination", "V16")]
 _TLV = [("flags", "u1"), ("type", "u1"), ("length", ">u2")]
@@ -158,13 +159,13 @@ def stamp_sum(seconds: int, fraction: int) -> int:
 
 
 def fold(sums: Column) -> Column:
-    """The UDP checksum for each sum; a sum that would give 0 is sent as 0xFFFF (RFC 8200 section 8.1)."""
-    folded = (sums & 0xFFFF) + (sums >> np.uint64(16))
-    folded = (folded & 0xFFFF) + (folded >> np.uint64(16))
-    # After two folds the sum is 1..0xFFFF; 0xFFFF would become 0, and 0xFFFF stands for the same value.
-    folded ^= np.uint64(0xFFFF)
-    folded[folded == 0] = 0xFFFF
-    return folded
+    """The UDP checksum for each (non-zero) sum; one that would be 0 is sent as 0xFFFF (RFC 8200 section 8.1).
+
+    Folding carries back in is the remainder by 0xFFFF (RFC 1071), with 0xFFFF in place of 0; the complement of
+    that, with 0xFFFF in place of 0 once more, is the difference below.
+    """
+    checksums: Column = _ONES - sums % _ONES
+    return checksums
 
 
 @dataclass(frozen=True)
