@@ -92,6 +92,12 @@ class UnsupportedError(InfrastructureError):
     """This machine or fabric cannot do what was asked; the remedy says what would make it able."""
 
 
+class UnknownFigureError(BedError):
+    """A figure was asked for that this run could not know; unknown is never a pass."""
+
+    exit_code = ExitCode.UNKNOWN
+
+
 class UnhealedError(BedError):
     """A fault could not be undone."""
 

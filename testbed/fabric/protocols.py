@@ -155,7 +155,7 @@ class Switch(Node, Protocol):
 
         Args:
             kind: ``cold``.
-            on_phase: called with an event per phase: ``issued``, ``stopped`` (nothing is forwarded any more),
+            on_phase: called with an event per phase: ``stopped`` (nothing is forwarded any more),
                 ``carrier lost``, ``carrier back``, ``forwarding``.
             stop: waits the given seconds; True when the reboot is to be cut short: the switch is then put back
                 at once.

@@ -11,7 +11,10 @@ from typing import Final
 from testbed.errors import LabError, nearest
 from testbed.lab.quantities import format_rate, format_time, parse_rate, parse_time
 
-_PACKETS = "sent lost refused late foreign wrong_plane duplicates reordered loss_distance_min loss_distance_p50"
+_PACKETS = (
+    "sent lost refused lost_outside_faults late foreign "
+    "wrong_plane duplicates reordered loss_distance_min loss_distance_p50"
+)
 _RATIOS = "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance"
 _TIMES = "blocked_time outage outage_disagreement delay_variation failover restore detect reset rtp_jitter"
 _PERCENTILES = ("p50", "p99", "max")

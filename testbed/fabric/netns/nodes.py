@@ -154,7 +154,6 @@ class NetnsSwitch(NetnsNode):
     def _power_off(self, on_phase: PhaseSink) -> None:
         """Stop forwarding at once by taking the own uSID away, as losing power does; then the links go."""
         own, _ = self._seg6local_routes()
-        on_phase(Event.now("fault", self._name, "issued"))
         requests = [messages.route_delete(own), *(messages.link_down(index) for index in self._ports())]
         (stopped, *lost) = self._fabric.change(self.namespace, requests)
         on_phase(Event.between("traffic", self._name, "stopped", *stopped))

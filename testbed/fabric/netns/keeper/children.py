@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unshare
 
+
 @dataclass(frozen=True)
 class Child:
     """A process of the fabric. ``status`` is a pipe that gets its exit code (negative: signal) as text."""

@@ -1,0 +1,1 @@
+"""Root of the test tree: fixtures come from the installed pytest plugin."""

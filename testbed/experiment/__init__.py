@@ -1,0 +1,1 @@
+"""A workload and what was done to its fabric, put together: figures, verdict, result."""

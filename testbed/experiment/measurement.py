@@ -1,0 +1,197 @@
+"""From a finished workload and the faults it lived through to figures and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from testbed.errors import UnknownFigureError, UsageError, nearest
+from testbed.faults.scope import FaultScope, Outage
+from testbed.lab import Lab
+from testbed.measure.dead import DeadWindow, DeadWindowLoss, lost_in_windows
+from testbed.measure.definitions import DEFINITIONS, Report
+from testbed.measure.failover import FEWEST_PER_WINDOW, Transition
+from testbed.measure.limits import Judgement, Limit, Outcome, judge
+from testbed.measure.match import Matched, match
+from testbed.measure.reorder import reordering
+from testbed.measure.streams import Level, streams
+from testbed.measure.summary import summarise
+from testbed.measure.timeline import Timeline, timeline
+from testbed.record import Event, Figure
+from testbed.traffic.path_probes import PathProbes
+
+#: A sampling window of goodput is this long, or longer where the workload sends too little for it.
+WINDOW_NS = 10_000_000
+_PACKETS_PER_WINDOW = 2 * FEWEST_PER_WINDOW
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run of probes came to.
+
+    Attributes:
+        flows: the workload.
+        faults: what was done meanwhile.
+        matched: its packets, sent and arrived.
+        figures: every figure of ``docs/metrics.md`` that its samples support.
+        judgements: those of the lab's limits that concern one of these figures.
+        dead: each EV's losses against the time the faults killed it.
+        window_ns: the sampling window of goodput.
+    """
+
+    flows: PathProbes
+    faults: tuple[FaultScope, ...]
+    matched: Matched
+    figures: tuple[Figure, ...]
+    judgements: tuple[Judgement, ...]
+    dead: DeadWindowLoss
+    window_ns: int
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that happened to the fabric, in order of time."""
+        return sorted((event for fault in self.faults for event in fault.events), key=lambda event: event.t_ns)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """Sent, delivered, lost and reordered per plane and window."""
+        return timeline(
+            self.matched,
+            reordering(streams(self.matched, Level.FLOW)),
+            window_ns=self.window_ns,
+            payload_bytes=self.flows.payload_bytes,
+        )
+
+    def figure(self, name: str, scope: str = "all") -> Figure:
+        """A figure by name and scope (``all``, ``plane 3``, ``flow h0>h5``). Raises UsageError with the nearest."""
+        for figure in self.figures:
+            if figure.name == name and figure.scope == scope:
+                return figure
+        known = {figure.name for figure in self.figures}
+        if name not in known:
+            raise UsageError(f"no figure {name!r} was measured", nearest=nearest(name, known | set(DEFINITIONS)))
+        scopes = {figure.scope for figure in self.figures if figure.name == name}
+        raise UsageError(f"{name} was not measured for {scope!r}", nearest=nearest(scope, scopes))
+
+    def value(self, name: str, scope: str = "all") -> float:
+        """A figure's value in its unit. Raises UnknownFigureError for one that could not be known."""
+        figure = self.figure(name, scope)
+        if figure.value is None:
+            raise UnknownFigureError(f"{name} ({scope}) is unknown", found=figure.note)
+        return figure.value
+
+    @property
+    def unknown_because(self) -> str:
+        """Why this run decides nothing: the machine or its clock got in the way. Empty where they did not."""
+        return self.flows.outcome.limited_by
+
+    @property
+    def explained(self) -> bool:
+        """Whether exactly the packets sent on dead EVs while they were dead were lost, within one per EV and edge."""
+        return self.dead.explained
+
+    @property
+    def outcome(self) -> Outcome:
+        """Verdict on the lab's limits and on the losses, unknown when the machine got in the way."""
+        if self.unknown_because:
+            return Outcome.UNKNOWN
+        outcomes = {judgement.outcome for judgement in self.judgements}
+        if Outcome.FAIL in outcomes or not self.explained:
+            return Outcome.FAIL
+        return Outcome.UNKNOWN if Outcome.UNKNOWN in outcomes else Outcome.PASS
+
+    @property
+    def reasons(self) -> list[str]:
+        """What decided the verdict, a line each."""
+        if self.unknown_because:
+            return [f"limited by the machine: {self.unknown_because}"]
+        lines = [_line(judgement) for judgement in self.judgements if judgement.outcome is not Outcome.PASS]
+        lines += [
+            f"{ev.name}: {ev.contradictions} packets whose fate the faults do not explain "
+            f"({ev.lost_outside} lost while it was alive, {ev.delivered_within} delivered while it was dead)"
+            for ev in self.dead.contradicting()
+        ]
+        return lines
+
+
+def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> Measured:
+    """Compute every figure of a finished run and judge those that the lab limits.
+
+    Raises UsageError for a run that has not finished, InfrastructureError for samples that contradict themselves.
+    """
+    outcome = flows.outcome
+    matched = match(outcome.samples)
+    window_ns = _window_ns(flows)
+    outages = [outage for fault in faults for outage in fault.outages()]
+    figures = summarise(
+        outcome.samples,
+        [event for fault in faults for event in fault.events],
+        transitions=_transitions(flows, faults),
+        payload_bytes=flows.payload_bytes,
+        window_ns=window_ns,
+        clock_step_ns=outcome.clock_step_ns,
+        planes=sorted({path.plane for path in flows.paths}),
+    )
+    dead = lost_in_windows(streams(matched, Level.EV), _dead_windows(flows, outages))
+    report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
+    figures.append(
+        report.figure(
+            "lost_outside_faults",
+            sum(ev.lost_outside for ev in dead.evs) - sum(min(ev.excused, ev.lost_outside) for ev in dead.evs),
+            int(outcome.samples.sent.size),
+            "all",
+        )
+    )
+    named = {figure.name for figure in figures}
+    limits = [
+        Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named
+    ]
+    return Measured(flows, tuple(faults), matched, tuple(figures), tuple(judge(figures, limits)), dead, window_ns)
+
+
+def _window_ns(flows: PathProbes) -> int:
+    total = flows.rate * len(flows.pairs)
+    return WINDOW_NS if not total else max(WINDOW_NS, round(_PACKETS_PER_WINDOW / total * 1e9))
+
+
+def _dead_windows(flows: PathProbes, outages: Sequence[Outage]) -> list[DeadWindow]:
+    """The outages as each EV of each flow meets them."""
+    return [
+        DeadWindow(flow, ev, outage.start_lo, outage.start_hi, outage.end_lo, outage.end_hi)
+        for (flow, ev), path in flows.path_of.items()
+        for outage in outages
+        if outage.hits(path)
+    ]
+
+
+def _transitions(flows: PathProbes, faults: Sequence[FaultScope]) -> list[Transition]:
+    """Failover of each fault that hit, restoration of each that healed; none for an unpaced workload."""
+    if not flows.rate:
+        return []
+    payload_bits = flows.payload_bytes * 8
+    offered = flows.rate * len(flows.pairs) * payload_bits
+    wanted: list[Transition] = []
+    for fault in faults:
+        hit, healed = fault.observed, fault.healed
+        if hit is not None:
+            wanted.append(Transition(hit, "failover", _surviving(flows, fault.outages()) * payload_bits))
+        if healed is not None:
+            wanted.append(Transition(healed, "restore", offered))
+    return wanted
+
+
+def _surviving(flows: PathProbes, outages: Sequence[Outage]) -> float:
+    """Packets/s that are offered on EVs which no outage touches."""
+    alive = 0.0
+    for number, pair in enumerate(flows.pairs):
+        evs = flows.evs[pair]
+        hit = sum(any(outage.hits(flows.path_of[number, ev]) for outage in outages) for ev in evs)
+        alive += flows.rate * (1 - hit / len(evs))
+    return alive
+
+
+def _line(judgement: Judgement) -> str:
+    figure = judgement.figure
+    measured = "" if figure is None or figure.value is None else f", measured {figure.value:g} {figure.unit}"
+    return f"{judgement.limit}: {judgement.outcome}{measured}"

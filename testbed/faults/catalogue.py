@@ -1,0 +1,71 @@
+"""The faults there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.errors import UnsupportedError
+from testbed.fabric.protocols import Fabric, Switch
+from testbed.faults.scope import FaultScope
+from testbed.lab import Link
+from testbed.record import Event
+
+
+class Faults:
+    """Faults on one fabric; each is a scope. What happened is kept in ``history``."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self.history: list[FaultScope] = []
+
+    @property
+    def unhealed(self) -> list[str]:
+        """Faults that could not be undone, with the reason."""
+        return [f"{scope.name}: {scope.error}" for scope in self.history if scope.error is not None]
+
+    def reboot(self, switch: Switch | str, kind: str = "cold") -> FaultScope:
+        """A switch reboot. It takes as long as the lab says (``reboot:``); leaving the scope early cuts it short.
+
+        Events: ``stopped``, ``carrier lost``, ``carrier back``, ``forwarding``. Raises LabError for an unknown switch,
+        UnsupportedError for a fabric that cannot reboot.
+        """
+        self._require("reboot")
+        target = self._fabric.switch(switch) if isinstance(switch, str) else switch
+        return FaultScope(
+            f"{kind} reboot of {target.name}",
+            target.name,
+            lambda record, wait: target.reboot(kind, record, stop=wait),
+            dies="stopped",
+            revives="forwarding",
+            on_end=self.history.append,
+        )
+
+    def link_down(self, link: Link | str) -> FaultScope:
+        """A link without carrier until the scope is left. Events: ``carrier lost``, ``carrier back``.
+
+        Raises LabError for an unknown link, UnsupportedError for a fabric that cannot do it.
+        """
+        self._require("link-down")
+        target = self._fabric.lab.topology.link(link) if isinstance(link, str) else link
+
+        def operation(record: Callable[[Event], None], wait: Callable[[float], bool]) -> None:
+            record(self._fabric.set_link(target, up=False))
+            try:
+                while not wait(3600.0):
+                    pass
+            finally:
+                record(self._fabric.set_link(target, up=True))
+
+        return FaultScope(
+            f"{target.name} down",
+            target.name,
+            operation,
+            dies="carrier lost",
+            revives="carrier back",
+            on_end=self.history.append,
+        )
+
+    def _require(self, capability: str) -> None:
+        reason = self._fabric.capabilities.reason_against(capability)
+        if reason is not None:
+            raise UnsupportedError(f"this fabric cannot do {capability}", found=reason)

@@ -1,0 +1,171 @@
+"""A fault as a scope: injected when a ``with`` block is entered, healed when it is left, both stamped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from testbed.addressing import Path
+from testbed.errors import BedError, InfrastructureError, UnhealedError
+from testbed.record import Event
+
+_HEAL_TIMEOUT_S = 60.0
+
+#: Performs a fault from injection to heal. It reports events to the first argument, and waits through the second,
+#: which returns True once the fault is to be healed early.
+Operation = Callable[[Callable[[Event], None], Callable[[float], bool]], None]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """When everything through ``subject`` was dead, in CLOCK_REALTIME ns; each edge lies within ``[lo, hi]``."""
+
+    subject: str
+    start_lo: int
+    start_hi: int
+    end_lo: int
+    end_hi: int
+
+    def hits(self, path: Path) -> bool:
+        """Whether a path passes the subject."""
+        return self.subject in path.nodes or any(link.name == self.subject for link in path.links)
+
+
+class FaultScope:
+    """One fault. Enter it to inject; leave it and it is healed, on every way out.
+
+    Args:
+        name: what it is, for messages: ``reboot of p3-t1-0``.
+        subject: the node or link that dies.
+        operation: performs it.
+        dies, revives: the events' ``what`` at which nothing, and everything, passes the subject.
+        on_end: told about the scope once it is over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        subject: str,
+        operation: Operation,
+        *,
+        dies: str,
+        revives: str,
+        on_end: Callable[[FaultScope], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.subject = subject
+        self._operation = operation
+        self._dies = dies
+        self._revives = revives
+        self._on_end = on_end
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._heal = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: BedError | None = None
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened so far, in order."""
+        with self._changed:
+            return tuple(self._events)
+
+    @property
+    def error(self) -> BedError | None:
+        """Why it could not be injected or healed; None while all is well."""
+        return self._error
+
+    def __enter__(self) -> Self:
+        self._record(Event.now("fault", self.subject, f"{self.name} issued"))
+        self._thread = threading.Thread(target=self._perform, name=self.name)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._heal.set()
+        assert self._thread is not None
+        self._thread.join(_HEAL_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._error = UnhealedError(f"{self.name} was not healed within {_HEAL_TIMEOUT_S:.0f} s")
+        self._on_end(self)
+        # The verdict of what was measured comes first: a heal that failed must not hide why the block failed.
+        if self._error is not None and error is None:
+            raise self._error
+
+    def wait(self, what: str, timeout_s: float = 30.0) -> Event:
+        """Wait until an event of this kind (``stopped``, ``carrier lost``, ``forwarding``, …) and return it.
+
+        Raises InfrastructureError on the deadline, with what did happen; the fault's own error if it failed.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                for event in self._events:
+                    if event.what == what:
+                        return event
+                if self._error is not None:
+                    raise self._error
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    seen = ", ".join(event.what for event in self._events)
+                    raise InfrastructureError(
+                        f"{self.name} did not reach {what!r} within {timeout_s} s", found=seen or "no event"
+                    )
+
+    def find(self, what: str) -> Event | None:
+        """The first event of this kind, if it has happened."""
+        return next((event for event in self.events if event.what == what), None)
+
+    @property
+    def observed(self) -> Event | None:
+        """When it really hit; failover counts from here."""
+        return self.find(self._dies)
+
+    @property
+    def healed(self) -> Event | None:
+        """When everything passes again."""
+        return self.find(self._revives)
+
+    def outages(self) -> list[Outage]:
+        """When what was dead; empty if it never hit. Of one that never healed the end is the end of time."""
+        start, end = self.observed, self.healed
+        if start is None:
+            return []
+        never = (1 << 63) - 1
+        return [
+            Outage(
+                self.subject,
+                start.t_ns - start.uncertainty_ns,
+                start.t_ns,
+                never if end is None else end.t_ns - end.uncertainty_ns,
+                never if end is None else end.t_ns,
+            )
+        ]
+
+    def _record(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def _perform(self) -> None:
+        try:
+            self._operation(self._record, self._heal.wait)
+        except BedError as error:
+            self._fail(error)
+        except Exception as error:  # A defect of ours must reach the block that waits, not vanish in a thread.
+            self._fail(UnhealedError(f"{self.name} failed", found=f"{type(error).__name__}: {error}"))
+
+    def _fail(self, error: BedError) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+
+def hits(outages: Iterable[Outage], path: Path) -> list[Outage]:
+    """Those of several outages that a path passes."""
+    return [outage for outage in outages if outage.hits(path)]

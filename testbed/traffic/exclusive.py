@@ -1,0 +1,61 @@
+"""One measurement at a time on a machine: two at once would measure each other."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+from testbed.errors import InfrastructureError
+
+_NAME = "\0mrc-testbed/measuring"
+
+
+@contextlib.contextmanager
+def measuring(timeout_s: float = 600.0) -> Iterator[None]:
+    """Hold the machine-wide measurement lock.
+
+    The lock is an abstract Unix socket: no file, and the kernel lets go of it with its holder, however that ends.
+    Raises InfrastructureError, naming the holder, when it was not free in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            holder.bind(_NAME)
+            holder.listen(64)
+            break
+        except OSError as error:
+            holder.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _wait_for_release(deadline, timeout_s)
+    try:
+        yield
+    finally:
+        holder.close()
+
+
+def _wait_for_release(deadline: float, timeout_s: float) -> None:
+    """Wait until the holder goes away: it never accepts, so a connection to it lasts as long as the lock."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as waiting:
+        remaining = deadline - time.monotonic()
+        waiting.settimeout(max(0.001, remaining))
+        pid = 0
+        try:
+            waiting.connect(_NAME)
+            pid = struct.unpack("3i", waiting.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            waiting.recv(1)
+        except TimeoutError:
+            raise InfrastructureError(
+                f"another measurement held this machine for {timeout_s:.0f} s",
+                found=f"process {pid}" if pid else "an unknown process",
+                remedy="wait for it, or end it",
+            ) from None
+        except OSError:
+            # Released between the two calls, or its queue of waiters is full: look again.
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"the measurement lock was not free within {timeout_s:.0f} s") from None

@@ -1,0 +1,50 @@
+"""The workloads of a fabric, as tests and commands ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from testbed.fabric.protocols import Fabric
+from testbed.traffic.pairs import Pair, choose_pairs
+from testbed.traffic.path_probes import PathProbes
+from testbed.traffic.probes.plan import SIZE_MIN
+
+#: Packets/s of all flows together where a caller gives no rate: a laptop carries it with most of a processor idle.
+DEFAULT_TOTAL_RATE = 4_000.0
+
+
+class Traffic:
+    """Workloads on one fabric. ``seed`` is what every random choice of theirs is drawn from."""
+
+    def __init__(self, fabric: Fabric, seed: int = 0) -> None:
+        self._fabric = fabric
+        self._seed = seed
+
+    def probes(
+        self,
+        pairs: str | Iterable[Pair] = "permutation",
+        *,
+        rate: float | None = None,
+        size: int = SIZE_MIN,
+        evs: Sequence[int] | None = None,
+        waiting_time_s: float = 0.2,
+        seed: int | None = None,
+    ) -> PathProbes:
+        """Path probes: numbered packets sprayed over every EV of each pair.
+
+        Args:
+            pairs: ``permutation``, ``all``, or (source, destination) pairs of host names.
+            rate: packets/s of each flow; by default 4,000 packets/s shared by all; 0: as fast as possible.
+            size: bytes of a whole IPv6 packet, outer header included.
+            evs: only these EVs; by default all of each pair.
+            waiting_time_s: after which a packet that has not arrived is lost.
+            seed: in place of the workload's own.
+
+        Raises UsageError for pairs, EVs or sizes that cannot be, LabError for unknown hosts.
+        """
+        drawn = self._seed if seed is None else seed
+        chosen = choose_pairs(self._fabric.lab, self._fabric.addresses, pairs, drawn)
+        each = DEFAULT_TOTAL_RATE / len(chosen) if rate is None else rate
+        return PathProbes(
+            self._fabric, chosen, rate=each, size=size, evs=evs, seed=drawn, waiting_time_s=waiting_time_s
+        )

@@ -1,0 +1,61 @@
+"""Switches reboot and links fail under path probes (paper §4: T1 and T0 reboots, link cuts)."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.experiment.measurement import Measured
+from testbed.fabric.protocols import Fabric
+from testbed.faults.catalogue import Faults
+from testbed.lab import Tier
+from testbed.pytest_plugin import Measure
+from testbed.traffic.workloads import Traffic
+
+
+def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
+    """Loss equals the packets sent on the dead EVs while they were dead, and the other planes lost nothing."""
+    assert measured.explained, "\n".join(measured.reasons)
+    assert measured.value("lost", f"plane {plane}") > 0
+    planes = {path.plane for path in measured.flows.paths} - {plane}
+    assert {survivor: measured.value("lost", f"plane {survivor}") for survivor in planes} == dict.fromkeys(planes, 0)
+
+
+@pytest.mark.requires("reboot")
+def test_a_t1_reboot_costs_only_what_was_sent_to_it(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+) -> None:
+    flows = traffic.probes(rate=800)
+    target = fabric.t1(carrying=flows)
+    with flows.running(), faults.reboot(target) as reboot:
+        reboot.wait("forwarding")
+    measured = measure(flows, reboot)
+    plane = fabric.lab.topology.plane_of(target.name)
+    assert plane is not None
+    assert_only_dead_evs_lost(measured, plane)
+
+
+@pytest.mark.requires("reboot")
+def test_a_t0_reboot_costs_its_hosts_one_plane(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+) -> None:
+    flows = traffic.probes(rate=800)
+    target = fabric.t0(carrying=flows)
+    with flows.running(), faults.reboot(target) as reboot:
+        reboot.wait("forwarding")
+    measured = measure(flows, reboot)
+    plane = fabric.lab.topology.plane_of(target.name)
+    assert plane is not None
+    assert_only_dead_evs_lost(measured, plane)
+
+
+@pytest.mark.requires("link-down")
+@pytest.mark.parametrize("above", [Tier.HOST, Tier.T0])
+def test_a_cut_link_costs_only_the_evs_on_it(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, above: Tier
+) -> None:
+    flows = traffic.probes(rate=800)
+    link = fabric.link(above=above, carrying=flows)
+    with flows.running(), faults.link_down(link) as cut:
+        cut.wait("carrier lost")
+        flows.wait_rounds(10)
+    assert_only_dead_evs_lost(measure(flows, cut), link.plane)
