@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from testbed.lab.absent import parse_absent
-from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts
+from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
 from testbed.lab.roles import Roles
 from testbed.lab.shape import Shape
 from testbed.lab.topology import Topology
@@ -50,7 +50,7 @@ class Addressing(Section):
         DEFAULT_NIC_PREFIX
     )
     usids: Annotated[
-        Mapping[str, int],
+        Mapping[str, Usid],
         Field(description="Switch or host port → the uSID it already has. The others get theirs from the plan."),
     ] = {}
 
