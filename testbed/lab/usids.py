@@ -183,6 +183,8 @@ def _port_errors(table: UsidTable, name: str, plane: int, t0: int, usid: int, tw
             remedy=f"give {twins[0]} the uSID it really has in `usids`, or correct {name}",
         )
     t1 = table.find_t1(plane, usid)
+    if t1 is not None and not table.shape.has_t1(plane, t1):
+        t1 = None
     routed = own if usid == table.t0(plane, t0) else t1_name(plane, t1) if t1 is not None else ""
     if routed:
         yield LabError(

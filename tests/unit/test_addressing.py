@@ -123,6 +123,9 @@ def test_what_is_absent_has_no_paths() -> None:
             part.destination_table("h0", "h3", [ev])
         with pytest.raises(LabError):
             part.decode("h0", ev & 7, whole.destination("h0", "h3", ev))
+    for ev, node in [(pack_ev(0, 1), "p0-t0-0"), (pack_ev(2, 0), "p2-t1-0"), (pack_ev(1, 0), "p1-t0-1")]:
+        with pytest.raises(LabError, match=f"{node} drops"):
+            part.decode("h0", ev & 7, whole.destination("h0", "h3", ev))
     assert set(whole.evs("h2", "h3")) - set(part.evs("h2", "h3")) == {1, 7}
 
 

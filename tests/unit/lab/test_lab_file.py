@@ -200,8 +200,13 @@ def test_adopted_usids_that_work_are_taken(usids: str) -> None:
     assert Lab.parse(BASE + f"addressing: {{usids: {usids}}}").addressing.usids
 
 
-def test_an_absent_switch_does_not_hold_its_usid() -> None:
-    Lab.parse(BASE + "absent: [p0-t0-1]\naddressing: {usids: {p0-t0-0: 0x1001}}")
+@pytest.mark.parametrize(
+    ("absent", "usids"), [("p0-t0-1", "p0-t0-0: 0x1001"), ("h1", "'h0:p0': 0xe001"), ("p0-t1-1", "'h0:p0': 0x2001")]
+)
+def test_what_is_absent_does_not_hold_its_usid(absent: str, usids: str) -> None:
+    text = f"addressing: {{usids: {{{usids}}}}}"
+    assert len(errors_of(text)) == 1
+    Lab.parse(BASE + f"absent: [{absent}]\n" + text)
 
 
 def test_two_adopted_twins_are_both_named() -> None:
