@@ -103,8 +103,8 @@ class Lab(Section):
     absent: Annotated[
         Texts, Field(description="Planes, switches, hosts, ports and links the fabric does not have.")
     ] = ()
-    evs: Annotated[EvSettings, Field(description="Entropy values of a queue pair.")] = EvSettings()
-    reboot: Annotated[Reboot, Field(description="Emulated reboots.")] = Reboot()
+    evs: Annotated[EvSettings, Field(description="How a queue pair uses entropy values.")] = EvSettings()
+    reboot: Annotated[Reboot, Field(description="How emulated reboots go.")] = Reboot()
     limits: Annotated[Limits, Field(description="Figure of docs/metrics.md → what it must keep to.")] = Field(
         default_factory=dict
     )
