@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from testbed.errors import LabError
+from testbed.lab.problems import SHOWN
 from testbed.lab.shape import Absence, Shape, Tier
 
 _PLANE = re.compile(r"p(0|[1-9])")
@@ -41,7 +42,7 @@ def parse_absent(shape: Shape, names: Iterable[str]) -> tuple[Absence, list[tupl
         elif plane is not None and int(plane[1]) < shape.planes:
             planes.add(int(plane[1]))
         else:
-            error = shape.unknown(name, "plane, node, port or link")
+            error = shape.unknown(name, "plane, node, port or link", near=len(errors) < SHOWN)
             if plane is not None:
                 error.nearest = f"p{shape.planes - 1}"
             errors.append((position, error))

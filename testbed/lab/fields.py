@@ -98,6 +98,8 @@ Prefix = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F:]+/[0-9]{1,3}$", "examples": ["5f00::/32"]}),
 ]
+#: 16 bits; the rules beyond that are the plan's, see testbed.lab.usids.
+Usid = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 0xFFFF, "examples": [0x1234]})]
 #: A list of texts.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 #: Figure → limit.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from testbed.lab.absent import parse_absent
-from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts
+from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
 from testbed.lab.roles import Roles
 from testbed.lab.shape import Shape
 from testbed.lab.topology import Topology
@@ -50,7 +50,7 @@ class Addressing(Section):
         DEFAULT_NIC_PREFIX
     )
     usids: Annotated[
-        Mapping[str, int],
+        Mapping[str, Usid],
         Field(description="Switch or host port → the uSID it already has. The others get theirs from the plan."),
     ] = {}
 
@@ -103,8 +103,8 @@ class Lab(Section):
     absent: Annotated[
         Texts, Field(description="Planes, switches, hosts, ports and links the fabric does not have.")
     ] = ()
-    evs: Annotated[EvSettings, Field(description="Entropy values of a queue pair.")] = EvSettings()
-    reboot: Annotated[Reboot, Field(description="Emulated reboots.")] = Reboot()
+    evs: Annotated[EvSettings, Field(description="How a queue pair uses entropy values.")] = EvSettings()
+    reboot: Annotated[Reboot, Field(description="How emulated reboots go.")] = Reboot()
     limits: Annotated[Limits, Field(description="Figure of docs/metrics.md → what it must keep to.")] = Field(
         default_factory=dict
     )

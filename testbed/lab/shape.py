@@ -6,6 +6,7 @@ Host *i* has T0 number ``i // hosts_per_t0`` in every plane and hangs on its dow
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -143,6 +144,15 @@ class Shape:
             return self.has_host(node.number)
         return (self.has_t0 if node.tier is Tier.T0 else self.has_t1)(node.plane, node.number)
 
+    def accesses(self, plane: int) -> Iterator[int]:
+        """The hosts that have a link on this plane."""
+        return (host for host in range(self.host_count) if self.has_access(plane, host))
+
+    def uplinks(self, plane: int) -> Iterator[tuple[int, int]]:
+        """``(t0, t1)`` of every T0–T1 link of this plane."""
+        t1s = [t1 for t1 in range(self.t1_per_plane) if self.has_t1(plane, t1)]
+        return ((t0, t1) for t0 in range(self.t0_per_plane) for t1 in t1s if self.has_uplink(plane, t0, t1))
+
     # -- names --------------------------------------------------------------------------------------------------
 
     def access(self, plane: int, host: int) -> Link:
@@ -228,13 +238,13 @@ class Shape:
 
     # -- helping with wrong names -------------------------------------------------------------------------------
 
-    def unknown(self, name: str, what: str) -> LabError:
-        """The error for a name this lab does not have."""
+    def unknown(self, name: str, what: str, *, near: bool = True) -> LabError:
+        """The error for a name this lab does not have; ``near`` looks for the nearest one, which takes a while."""
         return LabError(
             f"this lab has no {what} {name!r}",
             found=name,
             expected=self.expected(),
-            nearest=suggest(self, name),
+            nearest=suggest(self, name) if near else "",
         )
 
     def expected(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from testbed.errors import LabError
+from testbed.lab.problems import SHOWN
 from testbed.lab.shape import Shape, Tier, t0_name, t1_name
 
 KIND_T0: Final = 0x1
@@ -102,10 +103,12 @@ def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[
             ports.setdefault((port[0], port[1] // shape.hosts_per_t0, usid), []).append(name)
         elif shape.parse_node(name) is not None:
             switches.setdefault(usid, []).append(name)
+    unknown = 0
     for name, usid in adopted.items():
         port, node = shape.parse_host_port(name), shape.parse_node(name)
         if port is None and (node is None or node.plane is None):
-            error = shape.unknown(name, "switch or host port")
+            error = shape.unknown(name, "switch or host port", near=unknown < SHOWN)
+            unknown += 1
             error.expected = "switches and host ports, such as p0-t0-0 and h0:p0"
             if ":" not in name and error.nearest.startswith("h"):
                 error.nearest += ":p0"
@@ -180,6 +183,8 @@ def _port_errors(table: UsidTable, name: str, plane: int, t0: int, usid: int, tw
             remedy=f"give {twins[0]} the uSID it really has in `usids`, or correct {name}",
         )
     t1 = table.find_t1(plane, usid)
+    if t1 is not None and not table.shape.has_t1(plane, t1):
+        t1 = None
     routed = own if usid == table.t0(plane, t0) else t1_name(plane, t1) if t1 is not None else ""
     if routed:
         yield LabError(
