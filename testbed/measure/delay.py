@@ -51,7 +51,8 @@ def delay_figures(
     found: Delays, scope: Scope, report: Report, percentiles: Sequence[str] = PERCENTILES, *, extremes: bool = True
 ) -> Iterator[Figure]:
     """Percentiles of one scope's delay and, with ``extremes``, its smallest, largest and variation."""
-    histogram, error = found.of(scope), found.send_error_ns * 1e-9
+    # A receive stamp is good to 1 ns at best.
+    histogram, error = found.of(scope), max(found.send_error_ns, 1) * 1e-9
     names = [f"delay_p{p}" for p in percentiles]
     names += ["delay_min", "delay_max", "delay_variation"] if extremes else []
     negative = int(found.negative[scope.streams].sum())

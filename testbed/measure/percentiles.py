@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ _LAYOUT = _empty()
 _HALF_BITS: int = _LAYOUT.sub_bucket_half_count_magnitude
 
 
+@cache
 def samples_needed(percentile: str) -> int:
     """How many samples a percentile such as ``"99.9"`` needs, so that one of them can lie above it."""
     beyond = 100 - Fraction(percentile)

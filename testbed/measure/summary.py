@@ -64,8 +64,8 @@ def summarise(
     out = [*_evs(matched, report)]
     for level in (Level.PLANE, Level.FLOW):
         out += _level(streams(matched, level), report, payload_bytes)
-    known = [int(n) for n in matched.foreign_flow if n < len(samples.flows)]
-    foreign = np.bincount(np.asarray(known, dtype=np.int64), minlength=len(samples.flows))
+    named = matched.foreign_flow[matched.foreign_flow < len(samples.flows)]
+    foreign = np.bincount(named, minlength=len(samples.flows))
     out.append(report.figure("foreign", matched.foreign_flow.size, samples.arrivals.size, "all"))
     out += [
         report.figure("foreign", int(count), samples.arrivals.size, f"flow {name}")

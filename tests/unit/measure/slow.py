@@ -144,6 +144,33 @@ def percentile(delays: Sequence[int], at: float) -> int:
     return int(histogram.get_value_at_percentile(at))
 
 
+def contradictions(packets: Sequence[tuple[int, bool]], dead: Sequence[tuple[int, int, int, int]]) -> int:
+    """Packets (time, lost) of one EV that its dead windows do not explain, one per edge next to it excused."""
+
+    def surprising(time: int, lost: bool) -> bool:
+        if any(hi <= time <= lo for _, hi, lo, _ in dead):
+            return not lost
+        return lost and not any(lo <= time <= hi for lo, _, _, hi in dead)
+
+    surprises = {i for i, (time, lost) in enumerate(packets) if surprising(time, lost)}
+    excused: set[int] = set()
+    for start_lo, start_hi, end_lo, end_hi in sorted(dead):
+        for before, after in (
+            (
+                [i for i, (t, _) in enumerate(packets) if t < start_lo],
+                [i for i, (t, _) in enumerate(packets) if t >= start_hi],
+            ),
+            (
+                [i for i, (t, _) in enumerate(packets) if t <= end_lo],
+                [i for i, (t, _) in enumerate(packets) if t > end_hi],
+            ),
+        ):
+            beside = before[-1:] + after[:1]
+            free = [i for i in beside if i in surprises and i not in excused]
+            excused.update(free[:1])
+    return len(surprises - excused)
+
+
 def windows(times: Iterable[int], origin: int, width: int, count: int) -> list[int]:
     """How many times lie in each window."""
     out = [0] * count

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.measure import loss, outage, reorder
+from testbed.measure.dead import DeadWindow, lost_in_windows
 from testbed.measure.delay import delays
 from testbed.measure.match import Matched, match
 from testbed.measure.streams import Level, Streams, streams
@@ -28,6 +29,8 @@ LEVELS: dict[Level, Callable[[Sent], Stream]] = {
 }
 
 
+#: Small ones, and the largest there is.
+EVS = (0, 1, 2, 3, 2**32 - 1)
 seqs = st.one_of(st.integers(0, 60), st.integers(0, 2**64 - 1))
 
 
@@ -39,7 +42,7 @@ def traces(draw: st.DrawFn) -> Trace:
     gaps = draw(st.booleans())
     sent, arrivals, now = [], [], 0
     for _ in range(draw(st.integers(0, 40))):
-        flow, ev = draw(st.integers(0, 2)), draw(st.integers(0, 4))
+        flow, ev = draw(st.integers(0, 2)), draw(st.sampled_from(EVS))
         now += draw(st.integers(0, 50))
         refused = draw(st.integers(0, 9)) == 0
         packet = Sent(next_seq[flow], now, flow, ev, ev % 3, 105 if refused else 0)
@@ -49,7 +52,9 @@ def traces(draw: st.DrawFn) -> Trace:
         for _ in range(copies):
             wait = draw(st.one_of(st.integers(0, 120), st.integers(WAITING - 1, WAITING + 60)))
             arrivals.append(Arrival(packet.seq, now + wait, flow, ev, ev % 3))
-    arrivals += [Arrival(draw(seqs), now, draw(st.integers(0, 4))) for _ in range(draw(st.integers(0, 3)))]
+    arrivals += [
+        Arrival(draw(seqs), now, draw(st.sampled_from([0, 1, 2, 3, 70_000]))) for _ in range(draw(st.integers(0, 3)))
+    ]
     return sent, sorted(arrivals, key=lambda a: a.t)
 
 
@@ -138,6 +143,25 @@ def test_outage_and_delay_per_stream(level: Level, trace: Trace) -> None:
             assert (histogram.total, histogram.smallest, histogram.largest) == (len(own), min(own), max(own))
             if len(own) >= 10:
                 assert histogram.percentile("90") == slow.percentile(own, 90)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30),
+    st.lists(st.integers(0, 20), max_size=8),
+)
+@settings(max_examples=150, deadline=None)
+def test_contradictions_to_dead_windows(fates: list[tuple[int, bool]], stamps: list[int]) -> None:
+    # Stamps rise by random steps and make windows of four each; those of one EV lie apart.
+    edges = np.cumsum(np.array(stamps[: len(stamps) // 4 * 4], dtype=np.int64) + np.arange(len(stamps) // 4 * 4) // 4)
+    dead = [(int(a), int(b), int(c), int(d)) for a, b, c, d in edges.reshape(-1, 4)]
+    dead = [w for i, w in enumerate(dead) if not i or w[0] > dead[i - 1][3]]
+    times = np.cumsum([step for step, _ in fates], dtype=np.int64).tolist()
+    sent = [Sent(n, t) for n, t in enumerate(times)]
+    arrivals = [Arrival(s.seq, s.t + 1) for s, (_, lost) in zip(sent, fates, strict=True) if not lost]
+    evs = streams(match(samples(sent, arrivals)), Level.EV)
+    found = lost_in_windows(evs, [DeadWindow(0, 0, *(T0 + t for t in w)) for w in dead] if fates else [])
+    packets = [(t, lost) for t, (_, lost) in zip(times, fates, strict=True)]
+    assert sum(e.contradictions for e in found.evs) == slow.contradictions(packets, dead)
 
 
 @given(traces(), st.integers(1, 300), st.integers(-500, 500))
