@@ -45,8 +45,7 @@ class Counter(IntEnum):
     """Live counters, all u64, in the order they have in the header.
 
     SENT: packets the kernel took. REFUSED: packets it refused. LATE: offered more than 1 ms after their time.
-    BEHIND_NS_MAX: the furthest any packet was behind the schedule as first made. SLIPPED_NS: how far the schedule
-    was moved so as not to catch up in one burst. SEND_ERROR_NS: half of the longest sendmmsg call.
+    BEHIND_NS_MAX: the furthest any packet was behind the schedule. SEND_ERROR_NS: half of the longest sendmmsg call.
     BLOCKED: times the sender waited for room in its socket. REOFFERED: refused packets that the kernel saw twice
     (sendmmsg tells the errno only for the first packet of a call). RECEIVED: probes of this run.
     FOREIGN: probes of other runs. MALFORMED: not a probe. OTHER_PORT: arrived on a port outside the plan.
@@ -59,18 +58,17 @@ class Counter(IntEnum):
     REFUSED = 1
     LATE = 2
     BEHIND_NS_MAX = 3
-    SLIPPED_NS = 4
-    SEND_ERROR_NS = 5
-    BLOCKED = 6
-    REOFFERED = 7
-    RECEIVED = 8
-    FOREIGN = 9
-    MALFORMED = 10
-    OTHER_PORT = 11
-    RECEIVER_DROPS = 12
-    OVERFLOW = 13
-    LAST_T_NS = 14
-    CPU_NS = 15
+    SEND_ERROR_NS = 4
+    BLOCKED = 5
+    REOFFERED = 6
+    RECEIVED = 7
+    FOREIGN = 8
+    MALFORMED = 9
+    OTHER_PORT = 10
+    RECEIVER_DROPS = 11
+    OVERFLOW = 12
+    LAST_T_NS = 13
+    CPU_NS = 14
 
 
 _DTYPES = {Kind.SENT: SENT, Kind.ARRIVALS: ARRIVAL}
