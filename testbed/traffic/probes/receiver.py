@@ -111,7 +111,7 @@ class PlaneMap:
         return cls(planes)
 
 
-def to_rows(captured: Captured, run_id: int, planes: PlaneMap, live: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
+def to_rows(captured: Captured, run_id: int, planes: PlaneMap, live: memoryview[int]) -> npt.NDArray[np.void]:
     """Arrivals of this run, in order; everything else is added to the counters."""
     heads = captured.heads
     decoded = wire.decode(captured.packets, heads["captured"], heads["length"])
@@ -127,7 +127,7 @@ def to_rows(captured: Captured, run_id: int, planes: PlaneMap, live: npt.NDArray
         (Counter.RECEIVED, kept),
     ):
         if amount:
-            live[counter] += np.uint64(amount)
+            live[counter] += amount
     every = kept == total
     chosen: slice | npt.NDArray[np.bool_] = slice(None) if every else keep
     rows = np.zeros(kept, ARRIVAL)
@@ -157,7 +157,7 @@ class HostReceiver:
             self._block = (self._block + 1) % len(self._status)
             if len(rows):
                 samples.append(rows)
-                samples.live[Counter.LAST_T_NS] = rows["t_ns"][-1]
+                samples.live[Counter.LAST_T_NS] = int(rows["t_ns"][-1])
 
 
 def open_hosts(plan: ReceivePlan) -> list[HostReceiver]:
@@ -199,4 +199,4 @@ def receive(plan: ReceivePlan, hosts: list[HostReceiver], samples: SampleFile, c
 def _add_drops(hosts: list[HostReceiver], samples: SampleFile) -> None:
     drops = sum(host.ring.take_drops() for host in hosts)
     if drops:
-        samples.live[Counter.RECEIVER_DROPS] += np.uint64(drops)
+        samples.live[Counter.RECEIVER_DROPS] += drops

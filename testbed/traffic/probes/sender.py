@@ -27,13 +27,18 @@ from testbed.traffic.probes.sockets import IOVEC, MMSGHDR, SOCKADDR_IN6, inside,
 
 BATCH = 64
 WINDOW = 512
-#: Packets due within this time of one another may share a system call.
-COALESCE_NS = 100_000
-#: Offered this much after its time, a packet counts as late.
+#: Batches start at least this far apart unless they are full: at high rates packets share a system call, below
+#: 4,000 packets/s each goes at its own time.
+COALESCE_NS = 250_000
+#: Offered this much after its time, a packet counts as late; also the most of the schedule that is caught up at once.
 LATE_NS = 1_000_000
-#: After a stall at most this much of the schedule is caught up at once; the rest of it moves.
-CATCH_UP_NS = 10_000_000
+#: Without pauses the control is looked at this often.
+_LOOK_NS = 1_000_000
 _IDLE_NS = 1_000_000_000
+_MESSAGE = MMSGHDR.itemsize
+# As plain numbers: looking an enum's member up costs more than using it.
+_SENT, _LATE, _LAST = int(Counter.SENT), int(Counter.LATE), int(Counter.LAST_T_NS)
+_BEHIND, _SEND_ERROR = int(Counter.BEHIND_NS_MAX), int(Counter.SEND_ERROR_NS)
 
 # numpy copies structured rows field by field, rows of plain words in one go; gathers therefore go through these.
 _Words = npt.NDArray[np.uint64]
@@ -99,6 +104,7 @@ class Window:
         self.rows = np.zeros(WINDOW, SENT)
         self.headers = np.zeros(WINDOW, wire.HEADER)
         self.row_words, self._header_words = _words(self.rows), _words(self.headers)
+        self.stamps, self.status = self.rows["t_ns"], self.rows["status"]
         self.seconds = self.headers["seconds"]
         self.fraction = self.headers["fraction"]
         self.checksum = self.headers["udp_checksum"]
@@ -108,6 +114,7 @@ class Window:
         self.messages = np.zeros(WINDOW, MMSGHDR)
         self.messages["name_length"] = SOCKADDR_IN6.itemsize
         self.message_words = _words(self.messages)
+        self.messages_at = self.messages.ctypes.data
         self.messages["iov"] = self._iovecs.ctypes.data + np.arange(WINDOW) * 2 * IOVEC.itemsize
 
     def fill(self, schedule: Schedule) -> None:
@@ -150,8 +157,9 @@ class Sender:
         self._next.fill(self._schedule)
         self._filled = True
         self._at = 0
-        self._sorted = np.zeros(BATCH, MMSGHDR)
-        self._sorted_words = _words(self._sorted)
+        self._sorted = _words(np.zeros(BATCH, MMSGHDR))
+        self._sorted_at = self._sorted.ctypes.data
+        self._paced = self._schedule.paced
 
     def run(self) -> None:
         """Wait for the start, send until the plan is done or it is stopped."""
@@ -159,21 +167,39 @@ class Sender:
         if start is None:
             return
         self._samples.state = State.RUNNING
-        epoch = start
+        look_at = earliest = start
         end = start + self._duration_ns if self._duration_ns else None
         while not self._control.stopped and self._advance():
             now = time.monotonic_ns()
             if end is not None and now >= end:
                 return
-            ahead = epoch + int(self._now.due[self._at]) - now
+            ahead = max(start + int(self._now.due[self._at]), earliest) - now
             if ahead > 0:
                 self._pause(ahead, end)
                 continue
-            if self._schedule.paced:
-                epoch = self._keep_account(-ahead, epoch)
-            self._batch(now - epoch)
-            # A look at the control costs 1 microsecond; without pauses it would otherwise never be seen.
-            self._control.wait(0)
+            if self._paced:
+                earliest = now + self._paced_batch(now - start)
+            else:
+                self._batch(0)
+            if now >= look_at:
+                self._control.wait(0)
+                look_at = now + _LOOK_NS
+
+    def _paced_batch(self, now: int) -> int:
+        """Send what is due at ``now`` after the start; returns how long to leave before the next batch."""
+        window, first = self._now, self._at
+        due = int(window.due[first])
+        behind = now - due
+        if behind > self._live[_BEHIND]:
+            self._live[_BEHIND] = behind
+        if behind > LATE_NS:
+            # Catch up at twice the rate, never in one burst: a queue of the fabric might not hold it.
+            count = self._batch(due + LATE_NS)
+            late = int(window.due[first : first + count].searchsorted(now - LATE_NS))
+            self._live[_LATE] += late
+            following = min(first + count, window.count - 1)
+            return (int(window.due[following]) - due) // 2
+        return COALESCE_NS if self._batch(now) < BATCH else 0
 
     def _advance(self) -> bool:
         """Make sure that the current window has a packet; False when none is left."""
@@ -189,83 +215,71 @@ class Sender:
             self._next.fill(self._schedule)
             self._filled = True
             return
-        nanoseconds = min(max(ahead, COALESCE_NS), _IDLE_NS)
-        if end is not None:
-            nanoseconds = min(nanoseconds, end - time.monotonic_ns())
-        self._control.wait(nanoseconds)
+        left = _IDLE_NS if end is None else end - time.monotonic_ns()
+        self._control.wait(min(ahead, left, _IDLE_NS))
 
-    def _keep_account(self, behind: int, epoch: int) -> int:
-        """Note how far behind the first due packet is; returns the epoch, moved where catching up is out of reach."""
-        slipped = int(self._live[Counter.SLIPPED_NS])
-        if behind + slipped > self._live[Counter.BEHIND_NS_MAX]:
-            self._live[Counter.BEHIND_NS_MAX] = behind + slipped
-        if behind > CATCH_UP_NS:
-            move = behind - CATCH_UP_NS
-            self._live[Counter.SLIPPED_NS] = slipped + move
-            epoch += move
-        return epoch
-
-    def _batch(self, until: int) -> None:
-        """Send what is due, at most a batch."""
+    def _batch(self, until: int) -> int:
+        """Send what is due until then, at most a batch; returns how many packets that were."""
         window, first = self._now, self._at
         due = window.due[first : min(first + BATCH, window.count)]
         count = int(due.searchsorted(until, "right"))
-        end = self._at = first + count
-        if self._schedule.paced:
-            late = count if due[count - 1] < until - LATE_NS else int(due.searchsorted(until - LATE_NS))
-            if late:
-                self._live[Counter.LATE] += np.uint64(late)
+        part = slice(first, first + count)
+        self._at = first + count
         seconds, fraction = wire.ntp_stamp(time.time_ns())
-        window.seconds[first:end] = seconds
-        window.fraction[first:end] = fraction
-        window.checksum[first:end] = wire.fold(window.sums[first:end] + np.uint64(wire.stamp_sum(seconds, fraction)))
-        rows = window.rows[first:end]
-        hosts = window.host[first:end]
-        if count == 1 or len(self._fds) == 1:
-            self._offer(int(hosts[0]), window.messages.ctypes.data + first * MMSGHDR.itemsize, rows)
+        window.seconds[part] = seconds
+        window.fraction[part] = fraction
+        window.checksum[part] = wire.fold(window.sums[part] + wire.stamp_sum(seconds, fraction))
+        if len(self._fds) == 1:
+            self._offer(0, window.messages_at + first * _MESSAGE, window.stamps[part], window.status[part])
+            self._samples.append_words(window.row_words[part])
         else:
-            order = np.argsort(hosts, kind="stable")
-            rows = window.row_words[first:end][order].view(SENT).reshape(-1)
-            self._sorted_words[:count] = window.message_words[first:end][order]
-            self._offer_by_host(hosts[order], rows)
-        self._samples.append(rows)
-        self._live[Counter.LAST_T_NS] = rows["t_ns"][-1]
+            self._offer_by_host(window, part)
+        return count
 
-    def _offer_by_host(self, hosts: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> None:
+    def _offer_by_host(self, window: Window, part: slice) -> None:
+        """Give each socket its packets of the batch; rows are written in the order they are offered."""
+        hosts = window.host[part]
+        order = np.argsort(hosts, kind="stable")
+        hosts = hosts[order]
+        words = window.row_words[part][order]
+        rows = words.view(SENT)[:, 0]
+        stamps, status = rows["t_ns"], rows["status"]
+        self._sorted[: len(order)] = window.message_words[part][order]
         bounds = [0, *(np.flatnonzero(np.diff(hosts)) + 1).tolist(), len(hosts)]
         for first, end in itertools.pairwise(bounds):
-            self._offer(int(hosts[first]), self._sorted.ctypes.data + first * MMSGHDR.itemsize, rows[first:end])
+            self._offer(int(hosts[first]), self._sorted_at + first * _MESSAGE, stamps[first:end], status[first:end])
+        self._samples.append_words(words)
 
-    def _offer(self, host: int, messages: int, rows: npt.NDArray[np.void]) -> None:
-        """Hand messages of one socket to the kernel, and write time and status of each into its row."""
-        fd, count, done = self._fds[host], len(rows), 0
-        stamps = rows["t_ns"]
+    def _offer(self, host: int, messages: int, stamps: npt.NDArray[np.int64], status: npt.NDArray[np.uint8]) -> None:
+        """Hand messages of one socket to the kernel, and note time and status of each."""
+        fd, count, done = self._fds[host], len(stamps), 0
         live = self._live
         while done < count:
             before = time.time_ns()
-            taken = sendmmsg(fd, messages + done * MMSGHDR.itemsize, count - done, socket.MSG_DONTWAIT)
+            taken = sendmmsg(fd, messages + done * _MESSAGE, count - done, socket.MSG_DONTWAIT)
             after = time.time_ns()
             if taken > 0:
                 stamps[done : done + taken] = before + (after - before) * _ODD[:taken] // (2 * taken)
-                live[Counter.SENT] += np.uint64(taken)
-                if (after - before) // 2 > live[Counter.SEND_ERROR_NS]:
-                    live[Counter.SEND_ERROR_NS] = (after - before) // 2
+                live[_SENT] += taken
+                if (after - before) // 2 > live[_SEND_ERROR]:
+                    live[_SEND_ERROR] = (after - before) // 2
                 done += taken
                 continue
             code = ctypes.get_errno()
             if code == errno.EAGAIN:
-                live[Counter.BLOCKED] += np.uint64(1)
+                live[Counter.BLOCKED] += 1
                 self._control.wait(_IDLE_NS, writable=fd)
                 if not self._control.stopped:
                     continue
             elif code == errno.EINTR:
                 continue
             if done:
-                live[Counter.REOFFERED] += np.uint64(1)
-            live[Counter.REFUSED] += np.uint64(1)
+                live[Counter.REOFFERED] += 1
+            live[Counter.REFUSED] += 1
             stamps[done] = after
-            rows["status"][done] = code
+            status[done] = code
             done += 1
+        live[_LAST] = after
 
 
 def open_sockets(plan: SendPlan) -> list[socket.socket]:

@@ -153,9 +153,9 @@ def sequence_sums(seq: Column) -> Column:
     return sums
 
 
-def stamp_sum(seconds: int, fraction: int) -> int:
+def stamp_sum(seconds: int, fraction: int) -> np.uint64:
     """What the time stamp adds to the checksum's sum."""
-    return (seconds >> 16) + (seconds & 0xFFFF) + (fraction >> 16) + (fraction & 0xFFFF)
+    return np.uint64((seconds >> 16) + (seconds & 0xFFFF) + (fraction >> 16) + (fraction & 0xFFFF))
 
 
 def fold(sums: Column) -> Column:

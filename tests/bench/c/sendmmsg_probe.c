@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { BATCH = 64, OUTER = 40, COALESCE_NS = 100000 };
+enum { BATCH = 64, OUTER = 40, COALESCE_NS = 250000 };
 
 static int64_t now_ns(void)
 {
