@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -63,7 +63,8 @@ class FaultScope:
         self._revives = revives
         self._on_end = on_end
         self._events: list[Event] = []
-        self._changed = threading.Condition()
+        self._listeners: list[Callable[[Event], None]] = []
+        self._changed = threading.Condition()  # Over an RLock: a listener may look at the scope.
         self._heal = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BedError | None = None
@@ -117,6 +118,13 @@ class FaultScope:
                         f"{self.name} did not reach {what!r} within {timeout_s} s", found=seen or "no event"
                     )
 
+    def listen(self, heard: Callable[[Event], None]) -> None:
+        """Have ``heard`` called with every event, those that have happened first."""
+        with self._changed:
+            for event in self._events:
+                heard(event)
+            self._listeners.append(heard)
+
     def find(self, what: str) -> Event | None:
         """The first event of this kind, if it has happened."""
         return next((event for event in self.events if event.what == what), None)
@@ -151,6 +159,8 @@ class FaultScope:
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
+            for heard in self._listeners:
+                heard(event)
 
     def _perform(self) -> None:
         try:
@@ -164,8 +174,3 @@ class FaultScope:
         with self._changed:
             self._error = error
             self._changed.notify_all()
-
-
-def hits(outages: Iterable[Outage], path: Path) -> list[Outage]:
-    """Those of several outages that a path passes."""
-    return [outage for outage in outages if outage.hits(path)]

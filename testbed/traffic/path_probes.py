@@ -143,14 +143,21 @@ class PathProbes:
             finally:
                 self._run = None
 
+    def go_on_for(self, seconds: float) -> None:
+        """Let it send for a while. Raises UsageError while the workload is not running."""
+        self._running().go_on_for(seconds)
+
+    def _running(self) -> ProbeRun:
+        if self._run is None:
+            raise UsageError("these probes are not running", remedy="wait inside `with flows.running():`")
+        return self._run
+
     def wait_rounds(self, rounds: int, timeout_s: float = 30.0) -> None:
         """Wait until every EV of every flow has been visited ``rounds`` more times.
 
         Raises UsageError while the workload is not running, InfrastructureError on the deadline.
         """
-        if self._run is None:
-            raise UsageError("these probes are not running", remedy="wait inside `with flows.running():`")
-        self._run.wait_offered(
+        self._running().wait_offered(
             {number: rounds * len(self.evs[pair]) for number, pair in enumerate(self.pairs)}, timeout_s
         )
 

@@ -1,0 +1,121 @@
+"""``testbed run`` and ``testbed rerun``: a fabric, a workload, a fault, and what it cost."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from testbed.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from testbed.experiment.scenario import Scenario
+    from testbed.faults.catalogue import Faults
+    from testbed.lab import Lab
+    from testbed.measure.result import Result
+
+_FAULTS = ("t1-reboot", "t0-reboot", "core-link", "host-link", "none")
+
+
+@click.command()
+@click.argument("lab", default="laptop")
+@click.option("--fault", type=click.Choice(_FAULTS), default="t1-reboot", show_default=True, help="What happens.")
+@click.option("--target", default="", metavar="NAME", help="Switch or link it happens to [default: the busiest].")
+@click.option("--pairs", type=click.Choice(["permutation", "all"]), default="permutation", show_default=True)
+@click.option(
+    "--rate", type=click.FloatRange(1, 1e7), default=4000.0, show_default=True, help="Packets/s of all flows together."
+)
+@click.option("--size", type=click.IntRange(156, 65575), default=256, show_default=True, help="Bytes of a probe.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result file instead of a summary.")
+def run(lab: str, out: Path, as_json: bool, **_options: Any) -> None:
+    """Build LAB from namespaces, send probes over all its paths, break something, and measure what that cost.
+
+    LAB is a file or a shipped lab. Writes a result file, its samples and a page below --out. Exit codes: 0 pass,
+    1 fail, 2 usage, 3 unknown, 4 infrastructure, 5 unhealed.
+    """
+    from testbed.lab import Lab
+
+    _execute(Lab.load(lab), lab, _scenario(click.get_current_context().params), out, as_json)
+
+
+@click.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result file instead of a summary.")
+def rerun(result: Path, out: Path, as_json: bool) -> None:
+    """Run again what RESULT, a result file or its folder, was made by: same lab, workload, fault and seed."""
+    from testbed.lab import Lab
+    from testbed.measure.resultfile import read_result
+
+    file = result / "result.json" if result.is_dir() else result
+    earlier = read_result(file)
+    if earlier.command[:1] == ("pytest",):
+        raise SystemExit(subprocess.run(earlier.command, check=False).returncode)
+    if earlier.command[:2] != ("testbed", "run"):
+        raise UsageError(
+            "this result does not say how to run it again",
+            where=str(file),
+            found=shlex.join(earlier.command),
+            expected="a command that begins with `testbed run` or `pytest`",
+        )
+    # The lab comes from the result, whatever has become of the file it was read from.
+    options = run.make_context("run", list(earlier.command[2:])).params
+    _execute(Lab.model_validate(earlier.lab), options["lab"], _scenario(options), out, as_json)
+
+
+def _scenario(options: dict[str, Any]) -> Scenario:
+    from testbed.experiment.scenario import FaultKind, Scenario
+
+    wanted = {name: options[name] for name in ("target", "pairs", "rate", "size", "seed")}
+    return Scenario(FaultKind(options["fault"]), **wanted)
+
+
+def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool) -> None:
+    from testbed.cli.terminal import Narrator
+    from testbed.experiment.run_folder import RunFolder
+    from testbed.experiment.scenario import run as carry_out
+    from testbed.fabric.netns.fabric import bring_up
+    from testbed.faults.catalogue import Faults
+
+    narrator = Narrator(quiet=as_json)
+    folder = RunFolder.create(out, lab.name)
+    began = time.monotonic()
+    with narrator.progress() as progress:
+        fabric = bring_up(lab, logs=folder.logs, progress=progress)
+    with fabric:
+        topology = lab.topology
+        narrator.step(
+            f"{lab.name}: {len(topology.nodes)} nodes and {len(topology.links)} links up, "
+            f"every table verified, in {time.monotonic() - began:.2f} s"
+        )
+        faults = Faults(fabric)
+        measured = carry_out(fabric, scenario, faults, narrator.step)
+        left = fabric.check()
+    result = folder.keep(measured, faults.history, left, _command(named, scenario, faults), {"workload": scenario.seed})
+    if as_json:
+        click.echo(folder.result_file.read_text())
+    else:
+        narrator.summary(result, folder.page)
+    raise SystemExit(int(_exit_code(result)))
+
+
+def _command(lab: str, scenario: Scenario, faults: Faults) -> tuple[str, ...]:
+    """The command that does this again, with the target that was chosen."""
+    command = ["testbed", "run", lab, "--fault", scenario.fault, "--pairs", scenario.pairs]
+    command += ["--rate", f"{scenario.rate:g}", "--size", str(scenario.size), "--seed", str(scenario.seed)]
+    target = scenario.target or next((scope.subject for scope in faults.history), "")
+    return (*command, "--target", target) if target else tuple(command)
+
+
+def _exit_code(result: Result) -> ExitCode:
+    from testbed.measure.result import Verdict
+
+    if result.unhealed_faults:
+        return ExitCode.UNHEALED
+    return {Verdict.PASS: ExitCode.PASS, Verdict.FAIL: ExitCode.FAIL}.get(result.verdict, ExitCode.UNKNOWN)

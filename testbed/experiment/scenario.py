@@ -1,0 +1,123 @@
+"""One workload, one fault: what `testbed run` does on a fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from testbed.errors import UsageError
+from testbed.experiment.measurement import Measured, measure
+from testbed.fabric.protocols import Fabric
+from testbed.faults.catalogue import Faults
+from testbed.faults.scope import FaultScope
+from testbed.lab import Tier
+from testbed.record import Event
+from testbed.traffic.path_probes import PathProbes
+from testbed.traffic.workloads import Traffic
+
+
+class FaultKind(StrEnum):
+    """What happens to the fabric."""
+
+    NONE = "none"
+    T1_REBOOT = "t1-reboot"
+    T0_REBOOT = "t0-reboot"
+    CORE_LINK = "core-link"  #: a T0–T1 link loses carrier
+    HOST_LINK = "host-link"  #: a NIC–T0 link loses carrier
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run, reproducible from its values.
+
+    Attributes:
+        fault: what happens.
+        target: switch or link it happens to; empty: the one that carries most.
+        pairs: ``permutation`` or ``all``.
+        rate: packets/s of all flows together.
+        size: bytes of a probe.
+        seed: of every random choice.
+        baseline_s, aftermath_s: how long to send before the fault is issued and after it has healed.
+        outage_s: how long a cut link stays down.
+    """
+
+    fault: FaultKind = FaultKind.T1_REBOOT
+    target: str = ""
+    pairs: str = "permutation"
+    rate: float = 4000.0
+    size: int = 256
+    seed: int = 0
+    baseline_s: float = 1.0
+    aftermath_s: float = 1.0
+    outage_s: float = 0.5
+
+
+def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> Measured:
+    """Carry a scenario out. ``tell`` gets a line for each thing that happens.
+
+    Raises LabError for an unknown target, UsageError for one of the wrong kind, UnhealedError, InfrastructureError.
+    """
+    flows = _workload(fabric, scenario)
+    fault = _fault(fabric, scenario, flows, faults)
+    evs = sorted({len(evs) for evs in flows.evs.values()})
+    spread = f"{evs[0]}" if len(evs) == 1 else f"{evs[0]} to {evs[-1]}"
+    tell(f"{len(flows.pairs)} flows, each sprayed over {spread} EVs, {scenario.rate:,.0f} packets/s together")
+    with flows.running():
+        flows.go_on_for(scenario.baseline_s)
+        if fault is not None:
+            fault.listen(_teller(tell))
+            with fault:
+                _live_through(fault, scenario, flows)
+        flows.go_on_for(scenario.aftermath_s)
+    return measure(fabric.lab, flows, [] if fault is None else [fault])
+
+
+def _workload(fabric: Fabric, scenario: Scenario) -> PathProbes:
+    traffic = Traffic(fabric, scenario.seed)
+    count = len(traffic.probes(scenario.pairs).pairs)
+    return traffic.probes(scenario.pairs, rate=scenario.rate / count, size=scenario.size)
+
+
+def _fault(fabric: Fabric, scenario: Scenario, flows: PathProbes, faults: Faults) -> FaultScope | None:
+    kind, target = scenario.fault, scenario.target
+    if kind is FaultKind.NONE:
+        return None
+    if kind in (FaultKind.T1_REBOOT, FaultKind.T0_REBOOT):
+        tier = Tier.T1 if kind is FaultKind.T1_REBOOT else Tier.T0
+        if not target:
+            choose = fabric.t1 if tier is Tier.T1 else fabric.t0
+            return faults.reboot(choose(carrying=flows))
+        _require_tier(fabric, target, tier)
+        return faults.reboot(target)
+    above = Tier.T0 if kind is FaultKind.CORE_LINK else Tier.HOST
+    link = fabric.link(target) if target else fabric.link(above=above, carrying=flows)
+    _require_tier(fabric, link.a.node, above)
+    return faults.link_down(link)
+
+
+def _require_tier(fabric: Fabric, node: str, tier: Tier) -> None:
+    found = fabric.lab.topology.tier(node)
+    if found is not tier:
+        raise UsageError(
+            "the target does not fit the fault", where=node, found=f"a {found}", expected=f"a {tier}, or no --target"
+        )
+
+
+def _live_through(fault: FaultScope, scenario: Scenario, flows: PathProbes) -> None:
+    if scenario.fault in (FaultKind.T1_REBOOT, FaultKind.T0_REBOOT):
+        fault.wait("forwarding", timeout_s=600.0)
+    else:
+        fault.wait("carrier lost")
+        flows.go_on_for(scenario.outage_s)
+
+
+def _teller(tell: Callable[[str], None]) -> Callable[[Event], None]:
+    """Tells events as lines, with the time since the first."""
+    first: list[int] = []
+
+    def heard(event: Event) -> None:
+        first.append(event.t_ns)
+        tell(f"{event.subject}: {event.what} (+{(event.t_ns - first[0]) / 1e9:.3f} s)")
+
+    return heard
