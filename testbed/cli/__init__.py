@@ -8,6 +8,7 @@ import click
 
 from testbed import __version__
 from testbed.cli.lab import lab
+from testbed.cli.run import rerun, run
 from testbed.errors import BedError
 
 
@@ -29,4 +30,5 @@ def main() -> None:
     """Hardware-in-the-loop testbed for multipath RDMA over multi-plane SRv6 fabrics."""
 
 
-main.add_command(lab)
+for command in (lab, run, rerun):
+    main.add_command(command)

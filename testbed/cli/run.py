@@ -97,12 +97,25 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
         faults = Faults(fabric)
         measured = carry_out(fabric, scenario, faults, narrator.step)
         left = fabric.check()
-    result = folder.keep(measured, faults.history, left, _command(named, scenario, faults), {"workload": scenario.seed})
+    result = folder.keep(
+        measured,
+        lab,
+        faults.history,
+        left,
+        title=_title(lab, faults),
+        command=_command(named, scenario, faults),
+        seeds={"workload": scenario.seed},
+    )
     if as_json:
         click.echo(folder.result_file.read_text())
     else:
         narrator.summary(result, folder.page)
     raise SystemExit(int(_exit_code(result)))
+
+
+def _title(lab: Lab, faults: Faults) -> str:
+    what = ", ".join(scope.name for scope in faults.history)
+    return f"{what or 'path probes'} on {lab.name}"
 
 
 def _command(lab: str, scenario: Scenario, faults: Faults) -> tuple[str, ...]:
