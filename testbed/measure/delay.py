@@ -79,8 +79,7 @@ def _percentile_figure(
     if value is None:
         note = f"needs {samples_needed(percentile)} samples, there are {total}"
         return report.figure(name, None, total, scope, note=note)
-    # The value a bucket stands for is its highest, which may lie above every sample in it.
-    difference = max(value - above, 0) * 1e-9
+    difference = (value - above) * 1e-9
     resolution = error + value * 1e-9 * RELATIVE_ERROR
     note = f"HdrHistogram, relative error {RELATIVE_ERROR:.1%}"
     return report.figure(name, difference, total, scope, resolution=resolution, note=note)

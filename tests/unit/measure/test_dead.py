@@ -88,6 +88,8 @@ def test_survivors_lose_nothing() -> None:
     assert not also.explained
     assert also.lost_on_survivors() == also.lost_on_survivors(plane=2) == 1
     assert also.lost_on_survivors(plane=3) == 0
+    # What the dead EV lost while it was alive is not the survivors'.
+    assert compare(lost | {81}, dead(1, 20, 20, 60, 60), evs=4).lost_on_survivors() == 0
     assert [e.name for e in also.contradicting()] == ["flow h0>h1 ev 0x0002"]
 
 

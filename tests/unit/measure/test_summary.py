@@ -41,6 +41,7 @@ def run(*, receiver_drops: int = 0) -> Samples:
 
 EVENTS = (
     Event(T0 + 200 * MS, "fault", "p1-t0-0", "issued", 1 * MS),
+    Event(T0 + 203 * MS, "tables", "ev 0x0001", "withdrawn"),
     Event(T0 + 207 * MS, "traffic", "ev 0x0001", "suspect"),
 )
 #: 4000 packets/s of 1000 bytes.
@@ -102,6 +103,12 @@ def test_scopes(found: dict[tuple[str, str], Figure]) -> None:
     assert {scope for _, scope in found} == {"all", "plane 0", "plane 1", "flow h0>h2", "flow h1>h3", *evs}
     per_ev = {"sent", "lost", "loss_ratio", "refused", "late", "blocked_time", "outage", "delay_p50", "delay_p99"}
     assert {name for name, scope in found if scope == evs[0]} == per_ev
+
+
+def test_both_outage_methods_are_compared_on_the_evs_of_the_scope(found: dict[tuple[str, str], Figure]) -> None:
+    assert "flow h0>h2 ev 0x0001: 0.050000 s from loss, 0.050000 s" in found["outage_disagreement", "plane 1"].note
+    assert "flow h0>h2 ev 0x0000: 0.000000 s from loss, 0.000000 s" in found["outage_disagreement", "plane 0"].note
+    assert found["outage_disagreement", "flow h1>h3"].samples == 4
 
 
 def test_every_figure_carries_what_it_takes_to_trust_it(found: dict[tuple[str, str], Figure]) -> None:
