@@ -13,10 +13,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
-from testbed.traffic.probes.plan import Port, ReceiveHost, ReceivePlan, SendFlow, SendHost, SendPlan, check_ready, to_json
+from testbed.traffic.probes.plan import (
+    Port,
+    ReceiveHost,
+    ReceivePlan,
+    SendFlow,
+    SendHost,
+    SendPlan,
+    check_ready,
+    to_json,
+)
 from testbed.traffic.probes.shared import Kind, SampleFile
 
 BLOCK = "5f00:10"
@@ -55,14 +63,15 @@ class Node:
         self.run("ip", "-6", "-batch", "-", text="\n".join(lines) + "\n")
 
     def sysctl(self, **values: int) -> None:
-        self.run("sh", "-c", "\n".join(f"echo {value} > /proc/sys/net/ipv6/conf/{key}" for key, value in values.items()))
+        self.run(
+            "sh", "-c", "\n".join(f"echo {value} > /proc/sys/net/ipv6/conf/{key}" for key, value in values.items())
+        )
 
 
 def connect(a: Node, a_port: str, b: Node, b_port: str) -> None:
     """A veth pair with link-local addresses fe80::a and fe80::b, both ends up."""
     subprocess.run(
-        ["ip", "link", "add", a_port, "mtu", "9000", "netns", a.path, "type", "veth"]
-        + ["peer", "name", b_port, "mtu", "9000", "netns", b.path],
+        f"ip link add {a_port} mtu 9000 netns {a.path} type veth peer name {b_port} mtu 9000 netns {b.path}".split(),
         check=True,
     )
     a.ip(f"link set {a_port} up", f"addr add fe80::a/64 dev {a_port} nodad")
@@ -90,6 +99,9 @@ class Lab:
                 last.ip(f"route add {BLOCK}:{self._usid(plane, number)}::/48 via fe80::b dev {port}")
                 last, port = following, "down0"
             self.b.ip(f"addr add {BLOCK}:{self._usid(plane, self.switches)}::/128 dev p{plane} nodad")
+            if not self.switches:
+                self.a.ip(f"addr add {BLOCK}:e{plane}::/128 dev p{plane} nodad")
+                self.b.ip(f"route add {BLOCK}:e{plane}::/48 via fe80::a dev p{plane}")
 
     def _switch(self, plane: int, number: int) -> Node:
         switch = Node(f"p{plane}-s{number}")
@@ -115,12 +127,21 @@ class Lab:
         usids = "".join(self.destination(plane) for plane in planes)
         return SendFlow(number, 0, NIC_B, tuple(evs), tuple(planes), usids, rate, size, count)
 
+    def back(self, number: int, **settings: Any) -> SendFlow:
+        """The same from b to a, host 1 of the plan; without switches only."""
+        usids = "".join(f"5f00001000e{plane}".ljust(32, "0") for plane in range(self.planes))
+        planes = tuple(range(self.planes))
+        return SendFlow(number, 1, NIC_A, tuple(0x100 + plane for plane in planes), planes, usids, **settings)
+
     def send_plan(self, run_id: int, *flows: SendFlow, duration_ns: int = 0) -> SendPlan:
-        return SendPlan(run_id, (SendHost("a", NIC_A, self.a.fd),), flows, seed=7, duration_ns=duration_ns)
+        hosts = (SendHost("a", NIC_A, self.a.fd), SendHost("b", NIC_B, self.b.fd))
+        used = 1 + max(flow.host for flow in flows)
+        return SendPlan(run_id, hosts[:used], flows, seed=7, duration_ns=duration_ns)
 
     def receive_plan(self, run_id: int, *, planes: int | None = None) -> ReceivePlan:
         ports = tuple(Port(plane, f"p{plane}") for plane in range(self.planes if planes is None else planes))
-        return ReceivePlan(run_id, (ReceiveHost("b", ports, self.b.fd),))
+        hosts = (ReceiveHost("b", ports, self.b.fd), ReceiveHost("a", ports, self.a.fd))
+        return ReceivePlan(run_id, hosts)
 
 
 class Agent:
@@ -134,8 +155,10 @@ class Agent:
         os.lseek(plan_fd, 0, os.SEEK_SET)
         namespaces = [host.netns_fd for host in plan.hosts if host.netns_fd is not None]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "testbed.traffic.probes.agent", role, "--plan", str(plan_fd)]
-            + ["--samples", str(self.samples.fd), "--ready", str(ready_end)],
+            [
+                *(sys.executable, "-m", "testbed.traffic.probes.agent", role),
+                *(f"--plan={plan_fd}", f"--samples={self.samples.fd}", f"--ready={ready_end}"),
+            ],
             stdin=subprocess.PIPE,
             pass_fds=(plan_fd, self.samples.fd, ready_end, *namespaces),
         )
@@ -178,18 +201,3 @@ def exchange(lab: Lab, plan: SendPlan, capacity: int) -> tuple[Agent, Agent]:
 def summary(**values: Any) -> None:
     """Hand a result to the process outside of the user namespace."""
     print(json.dumps(values), flush=True)
-
-
-def in_user_namespace(script: Path, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-    """Run a script that uses this module in a user and network namespace of its own."""
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests' / 'netns'}"}
-    return subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--net", "--kill-child", "--fork", sys.executable, str(script)]
-        + list(arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-        env=environment,
-    )

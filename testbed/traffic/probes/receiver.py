@@ -63,9 +63,10 @@ def read_block(block: npt.NDArray[np.uint8]) -> Captured:
 
 def _gather(block: npt.NDArray[np.uint8], count: int, first: int) -> Captured:
     nexts = block.view(np.uint32)
+    count = min(count, len(block) // _RECORD_HEAD.itemsize)
     offsets = np.empty(count, np.int64)
     at, found = first, 0
-    # Offsets come from the kernel and are multiples of 8; a chain that leaves the block ends there.
+    # A chain that leaves the block ends there.
     while found < count and at + _RECORD_HEAD.itemsize <= len(block):
         offsets[found] = at
         found += 1

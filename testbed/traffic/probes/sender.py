@@ -261,8 +261,10 @@ class Sender:
             if taken > 0:
                 stamps[done : done + taken] = before + (after - before) * _ODD[:taken] // (2 * taken)
                 live[_SENT] += taken
-                if (after - before) // 2 > live[_SEND_ERROR]:
-                    live[_SEND_ERROR] = (after - before) // 2
+                # A packet may have gone at any moment of the call: the first and the last stamp bound the error.
+                error = (after - before) * (2 * taken - 1) // (2 * taken)
+                if error > live[_SEND_ERROR]:
+                    live[_SEND_ERROR] = error
                 done += taken
                 continue
             code = ctypes.get_errno()

@@ -45,13 +45,15 @@ class Counter(IntEnum):
     """Live counters, all u64, in the order they have in the header.
 
     SENT: packets the kernel took. REFUSED: packets it refused. LATE: offered more than 1 ms after their time.
-    BEHIND_NS_MAX: the furthest any packet was behind the schedule. SEND_ERROR_NS: half of the longest sendmmsg call.
+    BEHIND_NS_MAX: the furthest any packet was behind the schedule.
+    SEND_ERROR_NS: the largest possible error of a ``t_ns``: half of the longest call for packets sent alone, nearly
+    all of it for the first and last of a batch.
     BLOCKED: times the sender waited for room in its socket. REOFFERED: refused packets that the kernel saw twice
     (sendmmsg tells the errno only for the first packet of a call). RECEIVED: probes of this run.
     FOREIGN: probes of other runs. MALFORMED: not a probe. OTHER_PORT: arrived on a port outside the plan.
     RECEIVER_DROPS: dropped by the receiver's own ring. OVERFLOW: packets without a row.
-    LAST_T_NS: CLOCK_REALTIME of the newest row. CPU_NS: processor time the agent used since it was ready, written when it
-    finishes.
+    LAST_T_NS: CLOCK_REALTIME of the newest row.
+    CPU_NS: processor time the agent used since it was ready, written when it finishes.
     """
 
     SENT = 0

@@ -1,0 +1,190 @@
+"""What test_probe_engine.py runs inside a user namespace; prints one JSON object per scenario."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from testbed.errors import InfrastructureError
+from testbed.traffic.probes.plan import Port, ReceiveHost, ReceivePlan
+from testbed.traffic.probes.shared import State
+from tests.netns.probe_lab import Agent, Lab, exchange, summary
+
+RUN_ID = 0x5EED0001
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(0.002)
+
+
+def sent_more_than(count: int, sender: Agent) -> bool:
+    return sender.samples.counters()["sent"] > count
+
+
+def matched(sender: Agent, receiver: Agent) -> dict[str, Any]:
+    """Packets of both sides joined by flow and sequence number."""
+    sent, arrived = sender.samples.sent(), receiver.samples.arrivals()
+    accepted = sent[sent["status"] == 0]
+    by_sent, by_arrival = (np.sort(rows, order=["flow", "seq"]) for rows in (accepted, arrived))
+    same = {name: bool(np.array_equal(by_sent[name], by_arrival[name])) for name in ("flow", "seq", "ev", "plane")}
+    delay = by_arrival["t_ns"] - by_sent["t_ns"] if same["seq"] else np.zeros(1)
+    counters = sender.samples.counters()
+    return {
+        "same": same,
+        "sent": counters,
+        "received": receiver.samples.counters(),
+        "rows": len(sent),
+        "statuses": {int(code): int((sent["status"] == code).sum()) for code in np.unique(sent["status"])},
+        "refused_planes": sorted({int(plane) for plane in sent["plane"][sent["status"] > 0]}),
+        "delay_ns": [int(delay.min()), int(np.median(delay))],
+        "states": [sender.samples.state.name, receiver.samples.state.name],
+    }
+
+
+def paced(lab: Lab) -> dict[str, Any]:
+    flows = [
+        lab.flow(number, evs_per_plane=4, rate=1000, size=size, count=500) for number, size in ((0, 156), (1, 1500))
+    ]
+    sender, receiver = exchange(lab, lab.send_plan(RUN_ID, *flows, lab.back(2, rate=1000, size=300, count=500)), 2000)
+    sent = sender.samples.sent()
+    own = sent[sent["flow"] == 0]
+    off = own["t_ns"] - own["t_ns"][0] - own["seq"].astype(np.int64) * 1_000_000
+    return {
+        **matched(sender, receiver),
+        "off_schedule_ns_median": int(np.median(np.abs(off))),
+        "alone": int((np.diff(np.unique(own["t_ns"])) > 500_000).sum()),
+    }
+
+
+def unpaced(lab: Lab) -> dict[str, Any]:
+    flow = lab.flow(0, evs_per_plane=16, rate=0, size=1000, count=20_000)
+    return matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 20_000))
+
+
+def duration(lab: Lab) -> dict[str, Any]:
+    flow = lab.flow(0, evs_per_plane=1, rate=2000, size=156)
+    return matched(*exchange(lab, lab.send_plan(RUN_ID, flow, duration_ns=250_000_000), 2000))
+
+
+def full(lab: Lab) -> dict[str, Any]:
+    flow = lab.flow(0, evs_per_plane=1, rate=0, size=156, count=500)
+    return matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 100))
+
+
+def other_runs_and_ports(lab: Lab) -> dict[str, Any]:
+    foreign = Agent("receive", lab.receive_plan(RUN_ID + 1), 100)
+    one_plane = Agent("receive", lab.receive_plan(RUN_ID, planes=1), 1000)
+    sender = Agent("send", lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=0, size=156, count=200)), 200)
+    sender.start()
+    sender.wait()
+    codes = [foreign.end(), one_plane.end()]
+    return {
+        "codes": codes,
+        "foreign": foreign.samples.counters(),
+        "one_plane": one_plane.samples.counters(),
+        "planes": sorted({int(plane) for plane in one_plane.samples.arrivals()["plane"]}),
+    }
+
+
+def stopping(lab: Lab) -> dict[str, Any]:
+    """An endless sender ends by command, by the end of its control, and by SIGTERM; also before it started."""
+    codes, rows = [], []
+    for how in ("stop", "end", "terminate", "never started"):
+        sender = Agent("send", lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=0, size=156)), 10_000)
+        if how != "never started":
+            sender.start()
+            until(partial(sent_more_than, 100, sender), "100 packets sent")
+        if how == "stop":
+            sender.tell("stop")
+        elif how == "terminate":
+            sender.process.terminate()
+        codes.append(sender.wait() if how in ("stop", "terminate") else sender.end())
+        rows.append(len(sender.samples.sent()))
+        assert sender.samples.state is State.FINISHED
+    receiver = Agent("receive", lab.receive_plan(RUN_ID), 10)
+    receiver.process.terminate()
+    return {"codes": [*codes, receiver.wait()], "rows": rows}
+
+
+def delayed_start(lab: Lab) -> dict[str, Any]:
+    sender = Agent("send", lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=1000, size=156, count=3)), 10)
+    start = time.time_ns() + 300_000_000
+    sender.start(start)
+    sender.wait()
+    return {"first_after_start_ns": int(sender.samples.sent()["t_ns"][0]) - start}
+
+
+def low_rate_latency(lab: Lab) -> dict[str, Any]:
+    """How soon after its arrival a lone packet shows in the samples."""
+    receiver = Agent("receive", lab.receive_plan(RUN_ID), 10)
+    sender = Agent("send", lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=1, size=156, count=1)), 10)
+    sender.start()
+    until(lambda: len(receiver.samples.arrivals()) > 0, "one packet received")
+    shown = time.time_ns() - int(receiver.samples.arrivals()["t_ns"][0])
+    sender.wait()
+    receiver.end()
+    return {"shown_after_ns": shown}
+
+
+def failures(lab: Lab) -> dict[str, Any]:
+    told = []
+    for host in (ReceiveHost("b", (Port(0, "p77"),), lab.b.fd), ReceiveHost("b", (Port(0, "p0"),), 0)):
+        try:
+            Agent("receive", ReceivePlan(RUN_ID, (host,)), 10)
+        except InfrastructureError as error:
+            told.append(str(error))
+    return {"told": told}
+
+
+def full_queue(lab: Lab) -> dict[str, Any] | None:
+    """A port's own queue overflows: its drops are refusals, and nothing else is lost."""
+    try:
+        lab.a.run("tc", "qdisc", "add", "dev", "p0", "root", "tbf", "rate", "20mbit", "burst", "3000", "limit", "30000")
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return None
+    flow = lab.flow(0, evs_per_plane=2, rate=0, size=1000, count=2000)
+    result = matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 2000))
+    lab.a.run("tc", "qdisc", "del", "dev", "p0", "root")
+    return result
+
+
+def port_down(lab: Lab) -> dict[str, Any]:
+    """Last: taking the port down also takes its routes."""
+    lab.a.ip("link set p1 down")
+    flow = lab.flow(0, evs_per_plane=4, rate=0, size=156, count=800)
+    return matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 800))
+
+
+def icmp_errors(lab: Lab) -> dict[str, Any]:
+    """ICMPv6 errors the receiving host sent in all of the scenarios."""
+    counters = dict(line.split() for line in lab.b.run("cat", "/proc/net/snmp6").splitlines())
+    return {name: int(counters[name]) for name in ("Icmp6OutParmProblems", "Icmp6OutDestUnreachs")}
+
+
+if __name__ == "__main__":
+    the_lab = Lab(planes=2)
+    for scenario in (
+        paced,
+        unpaced,
+        duration,
+        full,
+        other_runs_and_ports,
+        stopping,
+        delayed_start,
+        low_rate_latency,
+        failures,
+        full_queue,
+        icmp_errors,
+        port_down,
+    ):
+        summary(**{scenario.__name__: scenario(the_lab)})
