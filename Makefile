@@ -1,0 +1,51 @@
+# Two commands matter: `make run` and `make test`. Both work without root, in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAB ?= laptop
+
+.PHONY: help run test lint bench soak clean
+
+help: ## What there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Build a fabric, reboot a switch under traffic, measure, write a page
+	$(BIN)/testbed run $(LAB)
+
+test: $(VENV)/.test ## All tests that this machine can run
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Style, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test ## Benchmarks, as ratios from one run
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+soak: $(VENV)/.test ## The long runs that CI does a part of
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+clean: ## Remove the virtual environment and results
+	rm -rf $(VENV) results
+
+# Each stamp installs the extras that its target needs, and installs again when pyproject.toml changes.
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 run"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "Python's venv module is missing. On Debian and Ubuntu: sudo apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
