@@ -1,1 +1,3 @@
-"""Root of the test tree: fixtures come from the installed pytest plugin."""
+"""Root of the test tree. The testbed's own fixtures come from the installed plugin."""
+
+pytest_plugins = ["pytester"]

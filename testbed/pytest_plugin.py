@@ -181,11 +181,23 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show errors meant for people without a traceback, and pause where asked."""
     report = yield
-    if report.failed and call.excinfo is not None and call.excinfo.errisinstance(BedError):
-        report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
+    if report.failed and call.excinfo is not None:
+        words = _words(call.excinfo.value)
+        if words is not None:
+            report.longrepr = words
     if report.failed and call.when == "call" and item.config.getoption("--pause-on-failure"):
         _pause(item, report)
     return report
+
+
+def _words(error: BaseException) -> str | None:
+    """What an error meant for a person says, also of several at once; None where one needs its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        parts = [_words(part) for part in error.exceptions]
+        return None if None in parts else "\n".join(part for part in parts if part is not None)
+    if isinstance(error, pytest.fail.Exception) and not error.pytrace:
+        return str(error)
+    return f"{type(error).__name__}: {error}" if isinstance(error, BedError) else None
 
 
 def _pause(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -193,11 +205,14 @@ def _pause(item: pytest.Item, report: pytest.TestReport) -> None:
     capture = item.config.pluginmanager.getplugin("capturemanager")
     if real is None or capture is None or os.environ.get("PYTEST_XDIST_WORKER"):
         return
-    with capture.global_and_fixture_disabled():
+    capture.suspend(in_=True)
+    try:
         text = f"\n{report.longreprtext}\n\n{item.nodeid} failed. Its fabric is up:\n"
         text += f"  testbed shell --fabric {real.name} {real.lab.topology.hosts[0]}\n  testbed status {real.name}\n"
         item.config.get_terminal_writer().write(text)
         input("Press Enter to go on. ")
+    finally:
+        capture.resume()
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:

@@ -127,7 +127,7 @@ def _command(lab: str, scenario: Scenario, faults: Faults) -> tuple[str, ...]:
 
 
 def _exit_code(result: Result) -> ExitCode:
-    from testbed.measure.result import Verdict
+    from testbed.measure.result_parts import Verdict
 
     if result.unhealed_faults:
         return ExitCode.UNHEALED

@@ -53,7 +53,10 @@ class RunFolder:
                 continue
             except OSError as error:
                 raise UsageError(
-                    "the results folder cannot be written", where=str(results), found=str(error.strerror), remedy="--out DIR"
+                    "the results folder cannot be written",
+                    where=str(results),
+                    found=str(error.strerror),
+                    remedy="--out DIR",
                 ) from error
             return cls(path, began)
         raise UsageError(f"{_TRIES} runs of {label} began in one second", where=str(results))
@@ -164,9 +167,10 @@ def _notes(measured: Measured) -> list[str]:
     counters = measured.flows.outcome.counters
     within = sum(ev.sent_within for ev in measured.dead.evs)
     lost = sum(ev.lost_within for ev in measured.dead.evs)
+    late, worst_ms = counters["late"], counters["behind_ns_max"] / 1e6
     notes = [
-        f"{counters['late']} packets left more than 1 ms after their time, the latest {counters['behind_ns_max'] / 1e6:.2f} ms; "
-        f"the sending agents used {counters['cpu_ns'] / 1e9:.2f} s of processor time",
+        f"{late} packets left more than 1 ms after their time, the latest {worst_ms:.2f} ms",
+        f"the probe agents used {counters['cpu_ns'] / 1e9:.2f} s of processor time",
     ]
     if measured.faults:
         notes.append(

@@ -27,7 +27,7 @@ HIGHEST_NS = 1 << 50
 
 
 def _empty() -> Any:
-    return HdrHistogram(1, HIGHEST_NS, SIGNIFICANT_DIGITS)  # type: ignore[no-untyped-call]
+    return HdrHistogram(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
 
 
 _LAYOUT = _empty()

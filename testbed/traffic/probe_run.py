@@ -30,8 +30,8 @@ _READY_S = 20.0
 _FLOWING_S = 10.0
 _STOP_S = 10.0
 _POLL_S = 0.002
-#: More packets than this share sent late, and the machine decided when they left, not the workload.
-_LATE_LIMIT = 0.01
+#: Further behind the schedule than this share of the run: the machine decided the rate, not the workload.
+_BEHIND_LIMIT = 0.05
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class ProbeRun:
         samples = Samples(
             flows, sent, arrivals, round(waiting_time_s * 1e9), counters["send_error_ns"], receiver_drops=drops
         )
-        return Outcome(samples, (clock, ClockReading.take()), counters, used, _limited_by(counters, len(sent)))
+        return Outcome(samples, (clock, ClockReading.take()), counters, used, _limited_by(counters, used.wall_s))
 
     def _wait_for_stragglers(self, waiting_time_s: float) -> None:
         """Listen for the waiting time, less if everything sent has arrived."""
@@ -254,14 +254,13 @@ def _gathered(parts: list[npt.NDArray[np.void]], dtype: npt.DTypeLike) -> npt.ND
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
-def _limited_by(counters: dict[str, int], offered: int) -> str:
+def _limited_by(counters: dict[str, int], wall_s: float) -> str:
     if counters["receiver_drops"]:
         return f"the receivers' own sockets dropped {counters['receiver_drops']} packets"
     if counters["overflow"]:
         return f"{counters['overflow']} packets found no room to be recorded"
-    if offered and counters["late"] > _LATE_LIMIT * offered:
-        worst = counters["behind_ns_max"] / 1e6
-        return f"{counters['late']} of {offered} packets left more than 1 ms late, up to {worst:.1f} ms"
+    if counters["behind_ns_max"] > _BEHIND_LIMIT * wall_s * 1e9:
+        return f"the senders fell {counters['behind_ns_max'] / 1e9:.2f} s behind in {wall_s:.2f} s of sending"
     return ""
 
 

@@ -138,7 +138,7 @@ def outage(packets: Sequence[Sent], first: dict[Key, Arrival]) -> float | None:
 
 def percentile(delays: Sequence[int], at: float) -> int:
     """One call of the library per sample."""
-    histogram: Any = HdrHistogram(1, 1 << 50, 3)  # type: ignore[no-untyped-call]
+    histogram: Any = HdrHistogram(1, 1 << 50, 3)
     for delay in delays:
         histogram.record_value(delay)
     return int(histogram.get_value_at_percentile(at))

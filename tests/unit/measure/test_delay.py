@@ -22,7 +22,7 @@ values = st.lists(st.integers(0, 1 << 46), min_size=1, max_size=60)
 
 
 def empty_histogram() -> Any:
-    return HdrHistogram(1, HIGHEST_NS, 3)  # type: ignore[no-untyped-call]
+    return HdrHistogram(1, HIGHEST_NS, 3)
 
 
 def figures(waits: list[int], send_error: int = 0) -> dict[str, Figure]:

@@ -106,7 +106,9 @@ def reboot_run(lab: Lab, *, seconds: float = 4.0, rate: int = 4000, seed: int = 
     reordered = np.zeros(seq.size, dtype=bool)
     reordered[order] = key < np.maximum.accumulate(key)
     names = tuple(f"h{host}>h{(host + hosts // 2) % hosts}" for host in range(hosts))
-    return Run(lab, Samples(names, sent, arrivals, 500 * MS, 15_000), lost, np.where(lost, 0, arrived), reordered, started)
+    return Run(
+        lab, Samples(names, sent, arrivals, 500 * MS, 15_000), lost, np.where(lost, 0, arrived), reordered, started
+    )
 
 
 def timeline(run: Run, window_ns: int = 5 * MS) -> Timeline:
@@ -178,9 +180,7 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
             1 / received,
             waiting,
         ),
-        Figure(
-            "delay_p50", float(np.median(delay)), "s", "median one-way delay (RFC 7679)", delay.size, scope, 1.5e-5
-        ),
+        Figure("delay_p50", float(np.median(delay)), "s", "median one-way delay (RFC 7679)", delay.size, scope, 1.5e-5),
         Figure(
             "delay_p99",
             float(np.quantile(delay, 0.99)),
@@ -269,7 +269,9 @@ def result(run: Run, folder: Path, **changes: Any) -> Result:
         "versions": versions_here(),
         "machine": machine_here(),
         "seeds": {"traffic": 7},
-        "clock": ClockRecord.between(ClockReading(T0 - 90 * MS, 10**12), ClockReading(end + 1_300, 10**12 + 4_690 * MS)),
+        "clock": ClockRecord.between(
+            ClockReading(T0 - 90 * MS, 10**12), ClockReading(end + 1_300, 10**12 + 4_690 * MS)
+        ),
         "pressure": PressureReading.take().since(run.started),
         "faults": (
             FaultRecord(

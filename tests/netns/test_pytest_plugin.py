@@ -1,0 +1,213 @@
+"""The pytest door as its users meet it: each test here runs pytest on a small suite of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+
+from testbed.errors import ExitCode
+from testbed.fabric.netns.client import running_fabrics
+
+TINY = """
+name: tiny
+planes: 2
+t0_per_plane: 2
+t1_per_plane: 1
+hosts_per_t0: 1
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A folder with a lab file; runs of it find this checkout's plugin."""
+    pytester.makefile(".yaml", tiny=TINY)
+    return pytester
+
+
+def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return suite.runpytest_subprocess("--lab", "tiny.yaml", "-p", "no:cacheprovider", *arguments, timeout=60)
+
+
+def test_a_test_in_ten_lines_passes(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_t1_reboot_costs_only_its_own_packets(fabric, traffic, faults, measure):
+            flows = traffic.probes(rate=400)
+            with flows.running(), faults.reboot(fabric.t1(carrying=flows)) as reboot:
+                reboot.wait("forwarding")
+            measured = measure(flows, reboot)
+            assert measured.explained
+            assert measured.value("lost_outside_faults") == 0
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1)
+    assert result.ret == ExitCode.PASS
+
+
+def test_what_a_fabric_cannot_do_is_not_run_with_the_reason(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.requires("trim")
+        def test_trimming(fabric):
+            raise AssertionError("must not run")
+
+        def test_other(fabric):
+            assert fabric.check() == []
+        """
+    )
+    result = run(suite, "-rN")
+    result.stdout.fnmatch_lines(["*1 passed, 1 not run*"])
+    result.stdout.fnmatch_lines(["*test_trimming: needs trim: *"])
+    assert result.ret == ExitCode.PASS
+
+
+def test_a_session_in_which_nothing_could_run_is_no_pass(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.requires("trim")
+        def test_trimming(fabric):
+            raise AssertionError("must not run")
+        """
+    )
+    assert run(suite).ret == ExitCode.NOTHING_RAN
+
+
+def test_a_test_that_leaves_the_fabric_changed_fails_and_poisons_nobody(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_vandal(fabric):
+            fabric.switch("p0-t0-0").run(["ip", "link", "set", "t1-0", "down"])
+
+        def test_next(fabric):
+            assert fabric.check() == []
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*this test left the fabric changed*", "*p0-t0-0: missing link t1-0*"])
+
+
+def test_an_unhealed_fault_is_told_beside_the_tests_own_failure(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_fails(fabric, faults):
+            fault = faults.link_down("h0:p0~p0-t0-0")
+            with fault:
+                fault.wait("carrier lost")
+                fabric.switch("p0-t0-0").run(["ip", "link", "delete", "d0"])
+                assert False, "the test's own words"
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["unhealed: h0:p0~p0-t0-0 down*", "*the test's own words*"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_limits_of_the_lab_decide(suite: pytest.Pytester) -> None:
+    suite.makefile(".yaml", tiny=TINY + 'limits: {loss_ratio: "<= 0.01 %", reordered_ratio: "<= 0.5"}\n')
+    suite.makepyfile(
+        """
+        def test_calm(traffic, measure):
+            flows = traffic.probes(rate=400)
+            with flows.running():
+                flows.wait_rounds(20)
+            measure(flows)
+
+        def test_reboot(fabric, traffic, faults, measure):
+            flows = traffic.probes(rate=400)
+            with flows.running(), faults.reboot(fabric.t1(carrying=flows)) as reboot:
+                reboot.wait("forwarding")
+            measure(flows, reboot)
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*loss_ratio <= 0.0001 ratio (all): fail, measured 0.*"])
+
+
+def test_a_wrong_lab_file_is_told_in_words(suite: pytest.Pytester) -> None:
+    suite.makefile(".yaml", tiny=TINY.replace("planes: 2", "plans: 2"))
+    suite.makepyfile("def test_it(fabric): pass")
+    result = run(suite)
+    assert result.ret == ExitCode.USAGE
+    text = result.stdout.str() + result.stderr.str()
+    assert "tiny.yaml:2:1: there is no key 'plans'" in text
+    assert "nearest:  planes" in text
+    assert "Traceback" not in text
+
+
+def test_each_xdist_worker_has_a_fabric_of_its_own(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_name(fabric, worker_id, number):
+            assert worker_id in fabric.name
+        """
+    )
+    run(suite, "-n", "2").assert_outcomes(passed=4)
+
+
+def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -> None:
+    path = suite.makepyfile("def test_it(fabric): assert False, 'look at me'")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(path),
+            "--lab",
+            "tiny.yaml",
+            "--pause-on-failure",
+            "-p",
+            "no:cacheprovider",
+        ],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=suite.path,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    name = f"pytest-tiny-{child.pid}"
+    try:
+        seen = read_until(ours, "Press Enter to go on.")
+        assert "look at me" in seen
+        assert f"testbed shell --fabric {name} h0" in seen
+        assert name in running_fabrics()
+        os.write(ours, b"\n")
+        read_until(ours, "1 failed")
+        assert child.wait(20) == 1
+        assert name not in running_fabrics()
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+
+
+def read_until(terminal: int, text: str, timeout_s: float = 30.0) -> str:
+    """What a terminal shows until ``text`` does."""
+    deadline = time.monotonic() + timeout_s
+    seen = ""
+    while text not in seen:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"{text!r} did not show within {timeout_s} s; seen: {seen[-2000:]}"
+        try:
+            seen += os.read(terminal, 65536).decode(errors="replace")
+        except OSError as error:  # The program behind the terminal has ended.
+            raise AssertionError(f"{text!r} did not show; seen: {seen[-2000:]}") from error
+    return seen
