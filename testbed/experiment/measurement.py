@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from testbed.errors import UnknownFigureError, UsageError, nearest
 from testbed.faults.scope import FaultScope, Outage
 from testbed.lab import Lab
-from testbed.measure.dead import DeadWindow, DeadWindowLoss, lost_in_windows
+from testbed.measure.dead import NEVER, DeadWindow, DeadWindowLoss, lost_in_windows
 from testbed.measure.definitions import DEFINITIONS, Report
 from testbed.measure.failover import FEWEST_PER_WINDOW, Transition
 from testbed.measure.limits import Judgement, Limit, Outcome, judge
 from testbed.measure.match import Matched, match
+from testbed.measure.outage import Agreement, agreement, outages
 from testbed.measure.reorder import reordering
-from testbed.measure.streams import Level, streams
+from testbed.measure.streams import Level, Streams, streams
 from testbed.measure.summary import summarise
 from testbed.measure.timeline import Timeline, timeline
 from testbed.record import Event, Figure
@@ -23,6 +24,8 @@ from testbed.traffic.path_probes import PathProbes
 
 #: A sampling window of goodput is this long, or longer where the workload sends too little for it.
 WINDOW_NS = 10_000_000
+#: Scope of the figures of those EVs that a fault killed.
+DEAD_EVS = "dead EVs"
 _PACKETS_PER_WINDOW = 2 * FEWEST_PER_WINDOW
 
 
@@ -37,6 +40,7 @@ class Measured:
         figures: every figure of ``docs/metrics.md`` that its samples support.
         judgements: those of the lab's limits that concern one of these figures.
         dead: each EV's losses against the time the faults killed it.
+        agreements: of each EV that a fault killed, the loss-derived against the gap-derived outage.
         window_ns: the sampling window of goodput.
     """
 
@@ -46,6 +50,7 @@ class Measured:
     figures: tuple[Figure, ...]
     judgements: tuple[Judgement, ...]
     dead: DeadWindowLoss
+    agreements: tuple[Agreement, ...]
     window_ns: int
 
     @property
@@ -123,7 +128,7 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
     outcome = flows.outcome
     matched = match(outcome.samples)
     window_ns = _window_ns(flows)
-    outages = [outage for fault in faults for outage in fault.outages()]
+    hit = [outage for fault in faults for outage in fault.outages()]
     figures = summarise(
         outcome.samples,
         [event for fault in faults for event in fault.events],
@@ -133,7 +138,10 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
         clock_step_ns=outcome.clock_step_ns,
         planes=sorted({path.plane for path in flows.paths}),
     )
-    dead = lost_in_windows(streams(matched, Level.EV), _dead_windows(flows, outages))
+    evs = streams(matched, Level.EV)
+    dead = lost_in_windows(evs, _dead_windows(flows, hit))
+    agreements = _agreements(evs, dead)
+    figures += _figures_of_dead_evs(figures, dead)
     report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
     figures.append(
         report.figure(
@@ -147,7 +155,29 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
     limits = [
         Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named
     ]
-    return Measured(flows, tuple(faults), matched, tuple(figures), tuple(judge(figures, limits)), dead, window_ns)
+    judgements = tuple(judge(figures, limits))
+    return Measured(flows, tuple(faults), matched, tuple(figures), judgements, dead, agreements, window_ns)
+
+
+def _agreements(evs: Streams, dead: DeadWindowLoss) -> tuple[Agreement, ...]:
+    """The two outages of each EV that a fault killed; every stream of ``evs`` stands at its own place in ``dead``."""
+    found = outages(evs)
+    compared = [agreement(found, stream) for stream, ev in enumerate(dead.evs) if ev.windows]
+    return tuple(entry for entry in compared if entry is not None)
+
+
+def _figures_of_dead_evs(figures: Sequence[Figure], dead: DeadWindowLoss) -> list[Figure]:
+    """Outage and blocked time of the EVs that a fault killed, the longest standing for all."""
+    names = {ev.name for ev in dead.evs if ev.windows}
+    worst = []
+    for name in ("outage", "blocked_time"):
+        hit = [figure for figure in figures if figure.name == name and figure.scope in names]
+        known = [figure for figure in hit if figure.value is not None]
+        if known and len(known) == len(hit):
+            longest = max(known, key=lambda figure: figure.value or 0.0)
+            note = f"longest of {len(hit)}, {longest.scope}"
+            worst.append(replace(longest, scope=DEAD_EVS, note=f"{note}; {longest.note}" if longest.note else note))
+    return worst
 
 
 def _window_ns(flows: PathProbes) -> int:
@@ -156,9 +186,18 @@ def _window_ns(flows: PathProbes) -> int:
 
 
 def _dead_windows(flows: PathProbes, outages: Sequence[Outage]) -> list[DeadWindow]:
-    """The outages as each EV of each flow meets them."""
+    """The outages as each EV of each flow meets them, their edges as wide as the send stamps are uncertain."""
+    error = flows.outcome.samples.send_error_ns
+    latest = NEVER - error
     return [
-        DeadWindow(flow, ev, outage.start_lo, outage.start_hi, outage.end_lo, outage.end_hi)
+        DeadWindow(
+            flow,
+            ev,
+            outage.start_lo - error,
+            outage.start_hi + error,
+            outage.end_lo - error,
+            min(outage.end_hi, latest) + error,
+        )
         for (flow, ev), path in flows.path_of.items()
         for outage in outages
         if outage.hits(path)

@@ -13,9 +13,15 @@ from testbed.traffic.workloads import Traffic
 
 
 def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
-    """Loss equals the packets sent on the dead EVs while they were dead, and the other planes lost nothing."""
+    """Loss equals the packets sent on the dead EVs while they were dead, and the other planes lost nothing.
+
+    The outage derived from these losses and the one derived from gaps between arrivals agree, on each dead EV, within
+    max(10 ms, 2 sending intervals).
+    """
     assert measured.explained, "\n".join(measured.reasons)
     assert measured.value("lost", f"plane {plane}") > 0
+    assert measured.agreements
+    assert [entry for entry in measured.agreements if not entry.agrees] == []
     planes = {path.plane for path in measured.flows.paths} - {plane}
     assert {survivor: measured.value("lost", f"plane {survivor}") for survivor in planes} == dict.fromkeys(planes, 0)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import testbed
-from testbed.errors import InfrastructureError
+from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import channel
 from testbed.fabric.netns.channel import ChannelClosedError, Message
 from testbed.fabric.netns.diagnosis import explain_start_failure
@@ -72,7 +72,13 @@ class KeeperClient:
 
         Args:
             name: what other processes of the same user find the fabric under; empty for none.
+
+        Raises UnsupportedError on anything but Linux.
         """
+        if sys.platform != "linux":
+            raise UnsupportedError(
+                "fabrics of namespaces need Linux", found=sys.platform, remedy="use a Linux machine, container or VM"
+            )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pidfd = os.pidfd_open(os.getpid())
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the client
