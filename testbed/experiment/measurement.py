@@ -143,14 +143,7 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
     agreements = _agreements(evs, dead)
     figures += _figures_of_dead_evs(figures, dead)
     report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
-    figures.append(
-        report.figure(
-            "lost_outside_faults",
-            sum(ev.lost_outside for ev in dead.evs) - sum(min(ev.excused, ev.lost_outside) for ev in dead.evs),
-            int(outcome.samples.sent.size),
-            "all",
-        )
-    )
+    figures.append(dead.figure(report))
     named = {figure.name for figure in figures}
     limits = [
         Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named

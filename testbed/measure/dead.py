@@ -10,7 +10,9 @@ import numpy as np
 
 from testbed.errors import UsageError
 from testbed.measure.arrays import I64, Bool
+from testbed.measure.definitions import Report
 from testbed.measure.streams import Level, Streams
+from testbed.record import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ class DeadWindowLoss:
     def contradicting(self) -> tuple[EvLoss, ...]:
         """The EVs with packets that the dead windows do not explain, worst first."""
         return tuple(sorted((e for e in self.evs if e.contradictions), key=lambda e: -e.contradictions))
+
+    def figure(self, report: Report) -> Figure:
+        """Packets lost that no dead window explains."""
+        outside = sum(ev.lost_outside - min(ev.excused, ev.lost_outside) for ev in self.evs)
+        return report.figure("lost_outside_faults", outside, sum(ev.sent for ev in self.evs), "all")
 
     def lost_on_survivors(self, plane: int | None = None) -> int:
         """Packets lost on EVs that were never dead, on one plane or on all."""

@@ -23,6 +23,10 @@ F64 = npt.NDArray[np.float64]
 TOLERANCE_NS = 10_000_000
 
 
+#: A pause between two packets longer than so many sending intervals is the sender's, not its schedule's.
+_PACED_INTERVALS = 2.5
+
+
 @dataclass(frozen=True)
 class Outages:
     """Both methods' raw material per stream; every array has shape (streams,).
@@ -66,12 +70,17 @@ class Outages:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Loss-derived against gap-derived outage of one stream, in seconds."""
+    """Loss-derived against gap-derived outage of one stream, in seconds.
+
+    ``paced``: the stream's packets were offered at the constant rate that both methods rest on: no pause between two
+    was longer than 2.5 sending intervals (EVs visited in random order once per round are up to 2 apart).
+    """
 
     stream: str
     blocked_s: float
     outage_s: float
     tolerance_s: float
+    paced: bool
 
     @property
     def difference_s(self) -> float:
@@ -132,6 +141,7 @@ def agreement(found: Outages, stream: int) -> Agreement | None:
         blocked_s=blocked * 1e-9,
         outage_s=float(found.outage_ns[stream]) * 1e-9,
         tolerance_s=_tolerance_ns(found, stream) * 1e-9,
+        paced=bool(found.pause_ns[stream] <= _PACED_INTERVALS * found.interval_ns[stream]),
     )
 
 

@@ -20,8 +20,9 @@ def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
     """
     assert measured.explained, "\n".join(measured.reasons)
     assert measured.value("lost", f"plane {plane}") > 0
-    assert measured.agreements
-    assert [entry for entry in measured.agreements if not entry.agrees] == []
+    paced = [entry for entry in measured.agreements if entry.paced]
+    assert paced, "unknown: this machine held the sender up on every dead EV"
+    assert [entry for entry in paced if not entry.agrees] == []
     planes = {path.plane for path in measured.flows.paths} - {plane}
     assert {survivor: measured.value("lost", f"plane {survivor}") for survivor in planes} == dict.fromkeys(planes, 0)
 
@@ -30,7 +31,7 @@ def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
 def test_a_t1_reboot_costs_only_what_was_sent_to_it(
     fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
 ) -> None:
-    flows = traffic.probes(rate=800)
+    flows = traffic.probes(rate=400)
     target = fabric.t1(carrying=flows)
     with flows.running(), faults.reboot(target) as reboot:
         reboot.wait("forwarding")
@@ -44,7 +45,7 @@ def test_a_t1_reboot_costs_only_what_was_sent_to_it(
 def test_a_t0_reboot_costs_its_hosts_one_plane(
     fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
 ) -> None:
-    flows = traffic.probes(rate=800)
+    flows = traffic.probes(rate=400)
     target = fabric.t0(carrying=flows)
     with flows.running(), faults.reboot(target) as reboot:
         reboot.wait("forwarding")
@@ -59,7 +60,7 @@ def test_a_t0_reboot_costs_its_hosts_one_plane(
 def test_a_cut_link_costs_only_the_evs_on_it(
     fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, above: Tier
 ) -> None:
-    flows = traffic.probes(rate=800)
+    flows = traffic.probes(rate=400)
     link = fabric.link(above=above, carrying=flows)
     with flows.running(), faults.link_down(link) as cut:
         cut.wait("carrier lost")

@@ -6,6 +6,7 @@ import pytest
 
 from testbed.errors import UsageError
 from testbed.measure.dead import NEVER, DeadWindow, DeadWindowLoss, EvLoss, lost_in_windows
+from testbed.measure.definitions import Report
 from testbed.measure.match import match
 from testbed.measure.streams import Level, streams
 from tests.unit.measure.traces import MS, T0, samples, steady
@@ -116,3 +117,15 @@ def test_windows_that_make_no_sense_are_refused(windows: list[DeadWindow], messa
 def test_streams_per_flow_are_refused() -> None:
     with pytest.raises(UsageError, match="per EV"):
         lost_in_windows(streams(match(samples(*steady(3, MS))), Level.FLOW), [])
+
+
+@pytest.mark.parametrize(
+    ("lost", "outside"), [(set(range(20, 40)), 0), (set(range(18, 40)), 1), ({5, *range(20, 40)}, 1)]
+)
+def test_losses_outside_dead_windows_are_a_figure(lost: set[int], outside: int) -> None:
+    figure = compare(lost, dead(0, 19.5, 19.5, 39.5, 39.5)).figure(Report())
+    assert (figure.name, figure.value, figure.samples, figure.unit) == ("lost_outside_faults", outside, 100, "packets")
+
+
+def test_drops_in_the_receiver_make_losses_outside_faults_unknown() -> None:
+    assert compare({5}, dead(0, 19.5, 19.5, 39.5, 39.5)).figure(Report(receiver_drops=1)).value is None
