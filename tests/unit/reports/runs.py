@@ -77,7 +77,7 @@ class Run:
 
 
 def reboot_run(lab: Lab, *, seconds: float = 4.0, rate: int = 4000, seed: int = 7) -> Run:
-    """Every host sends ``rate`` packets/s to the host half the fabric away; the T1's EVs lose theirs while it is away."""
+    """Every host sends ``rate`` packets/s to the host half the fabric away; EVs through the T1 lose theirs meanwhile."""
     started, rng = PressureReading.take(), np.random.default_rng(seed)
     hosts, paths = len(lab.topology.hosts), lab.planes * lab.t1_per_plane
     per_flow = int(seconds * rate)
@@ -106,7 +106,9 @@ def reboot_run(lab: Lab, *, seconds: float = 4.0, rate: int = 4000, seed: int = 
     reordered = np.zeros(seq.size, dtype=bool)
     reordered[order] = key < np.maximum.accumulate(key)
     names = tuple(f"h{host}>h{(host + hosts // 2) % hosts}" for host in range(hosts))
-    return Run(lab, Samples(names, sent, arrivals, 500 * MS, 15_000), lost, np.where(lost, 0, arrived), reordered, started)
+    return Run(
+        lab, Samples(names, sent, arrivals, 500 * MS, 15_000), lost, np.where(lost, 0, arrived), reordered, started
+    )
 
 
 def timeline(run: Run, window_ns: int = 5 * MS) -> Timeline:
@@ -142,9 +144,24 @@ def figures(run: Run) -> list[Figure]:
         out += _scope(run, sent["plane"] == plane, f"plane {plane}")
     for number, name in enumerate(run.samples.flows):
         out += _scope(run, sent["flow"] == number, f"flow {name}")
-    for number, name in enumerate(run.samples.flows):
-        for ev in np.unique(sent["ev"]).tolist():
-            out += _scope(run, (sent["flow"] == number) & (sent["ev"] == ev), f"flow {name} ev {ev:#06x}")[:4]
+    return out + _evs(run)
+
+
+def _evs(run: Run) -> list[Figure]:
+    """Loss of every EV of every flow."""
+    sent = run.samples.sent
+    evs = int(sent["ev"].max()) + 1
+    key = sent["flow"].astype(np.int64) * evs + sent["ev"]
+    offered = np.bincount(key, minlength=len(run.samples.flows) * evs)
+    lost = np.bincount(key[run.lost], minlength=offered.size)
+    out = []
+    for position in np.flatnonzero(offered).tolist():
+        scope = f"flow {run.samples.flows[position // evs]} ev {position % evs:#06x}"
+        n, gone = int(offered[position]), int(lost[position])
+        out += [
+            Figure("lost", gone, "packets", "packets sent without an arrival", n, scope),
+            Figure("loss_ratio", gone / n, "ratio", "packets lost over packets sent (RFC 7680)", n, scope, 1 / n),
+        ]
     return out
 
 
@@ -167,7 +184,7 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
             scope,
             elapsed / n,
         ),
-        Figure("outage", *outage(run, rows), scope),
+        Figure("outage", *outage(run, rows), scope, elapsed * len(run.samples.flows) / run.samples.sent.size),
         Figure(
             "reordered_ratio",
             late / received,
@@ -178,9 +195,7 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
             1 / received,
             waiting,
         ),
-        Figure(
-            "delay_p50", float(np.median(delay)), "s", "median one-way delay (RFC 7679)", delay.size, scope, 1.5e-5
-        ),
+        Figure("delay_p50", float(np.median(delay)), "s", "median one-way delay (RFC 7679)", delay.size, scope, 1.5e-5),
         Figure(
             "delay_p99",
             float(np.quantile(delay, 0.99)),
@@ -269,7 +284,9 @@ def result(run: Run, folder: Path, **changes: Any) -> Result:
         "versions": versions_here(),
         "machine": machine_here(),
         "seeds": {"traffic": 7},
-        "clock": ClockRecord.between(ClockReading(T0 - 90 * MS, 10**12), ClockReading(end + 1_300, 10**12 + 4_690 * MS)),
+        "clock": ClockRecord.between(
+            ClockReading(T0 - 90 * MS, 10**12), ClockReading(end + 1_300, 10**12 + 4_690 * MS)
+        ),
         "pressure": PressureReading.take().since(run.started),
         "faults": (
             FaultRecord(
