@@ -77,7 +77,7 @@ class Run:
 
 
 def reboot_run(lab: Lab, *, seconds: float = 4.0, rate: int = 4000, seed: int = 7) -> Run:
-    """Every host sends ``rate`` packets/s to the host half the fabric away; the T1's EVs lose theirs while it is away."""
+    """Every host sends ``rate`` packets/s to the host half the fabric away; EVs through the T1 lose theirs meanwhile."""
     started, rng = PressureReading.take(), np.random.default_rng(seed)
     hosts, paths = len(lab.topology.hosts), lab.planes * lab.t1_per_plane
     per_flow = int(seconds * rate)
@@ -144,9 +144,24 @@ def figures(run: Run) -> list[Figure]:
         out += _scope(run, sent["plane"] == plane, f"plane {plane}")
     for number, name in enumerate(run.samples.flows):
         out += _scope(run, sent["flow"] == number, f"flow {name}")
-    for number, name in enumerate(run.samples.flows):
-        for ev in np.unique(sent["ev"]).tolist():
-            out += _scope(run, (sent["flow"] == number) & (sent["ev"] == ev), f"flow {name} ev {ev:#06x}")[:4]
+    return out + _evs(run)
+
+
+def _evs(run: Run) -> list[Figure]:
+    """Loss of every EV of every flow."""
+    sent = run.samples.sent
+    evs = int(sent["ev"].max()) + 1
+    key = sent["flow"].astype(np.int64) * evs + sent["ev"]
+    offered = np.bincount(key, minlength=len(run.samples.flows) * evs)
+    lost = np.bincount(key[run.lost], minlength=offered.size)
+    out = []
+    for position in np.flatnonzero(offered).tolist():
+        scope = f"flow {run.samples.flows[position // evs]} ev {position % evs:#06x}"
+        n, gone = int(offered[position]), int(lost[position])
+        out += [
+            Figure("lost", gone, "packets", "packets sent without an arrival", n, scope),
+            Figure("loss_ratio", gone / n, "ratio", "packets lost over packets sent (RFC 7680)", n, scope, 1 / n),
+        ]
     return out
 
 
@@ -169,7 +184,7 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
             scope,
             elapsed / n,
         ),
-        Figure("outage", *outage(run, rows), scope),
+        Figure("outage", *outage(run, rows), scope, elapsed * len(run.samples.flows) / run.samples.sent.size),
         Figure(
             "reordered_ratio",
             late / received,

@@ -1,0 +1,357 @@
+"""What happened when, as a drawing: lanes of events above one strip of goodput per plane, on one time axis.
+
+The plot area is an inner ``<svg>`` whose unit of x is one drawn window, stretched to the width of the page:
+coordinates stay short integers, and zooming is a change of one ``viewBox``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from markupsafe import Markup
+
+from testbed.measure.result import Result
+from testbed.measure.result_parts import EventRecord
+from testbed.measure.series import Counts, PlaneSeries, TimelineRecord
+from testbed_reports.display import count, offset, quantity
+from testbed_reports.svg import el, number, text, together
+
+WIDTH, LEFT, RIGHT = 1120.0, 74.0, 134.0
+PLOT = WIDTH - LEFT - RIGHT
+#: Drawn windows at most; above it, neighbours are merged.
+MOST_WINDOWS = 480
+_LANE, _STRIP, _GAP, _AXIS, _TOP = 22.0, 40.0, 7.0, 34.0, 18.0
+_FIRST_LANES = ("fault", "carrier", "tables", "traffic")
+_MOST_LANES = 8
+_MOST_MARKS = 200
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Time ↔ windows of the drawing.
+
+    Attributes:
+        start_ns: left edge.
+        window_ns: unit of x.
+        windows: width.
+        zero_ns: where the axis says 0: the first fault, else the left edge.
+
+    """
+
+    start_ns: int
+    window_ns: int
+    windows: int
+    zero_ns: int
+
+    def x(self, t_ns: int) -> float:
+        """Windows from the left edge."""
+        return (t_ns - self.start_ns) / self.window_ns
+
+    def clamped(self, t_ns: int) -> float:
+        """The same, kept within the drawing."""
+        return min(max(self.x(t_ns), 0.0), float(self.windows))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The drawing, and what its hovering and zooming need."""
+
+    svg: Markup
+    data: dict[str, object]
+    full_scale: str
+    window: str
+    merged: int
+
+
+def draw_timeline(result: Result) -> Drawing | None:
+    """Draw a result's timeline; None where it has none."""
+    if result.timeline is None or not result.timeline.windows:
+        return None
+    series = result.timeline.thinned(MOST_WINDOWS)
+    first_fault = min((fault.begin_ns for fault in result.faults), default=series.origin_ns)
+    axis = Axis(series.origin_ns, series.drawn_window_ns, series.windows, first_fault)
+    lanes = _lanes(result.events)
+    strips_top = _TOP + _LANE * len(lanes) + (6 if lanes else 0)
+    bottom = strips_top + (_STRIP + _GAP) * len(series.planes) - _GAP
+    full = _full_scale(series)
+    inner = together([*_shades(result, axis, bottom), *_marks(lanes, axis), *_strips(series, strips_top, full)])
+    plot = el(
+        "svg",
+        inner,
+        x=LEFT,
+        y=0.0,
+        width=PLOT,
+        height=bottom,
+        viewBox=f"0 0 {axis.windows} {bottom:.0f}",
+        preserveAspectRatio="none",
+        class_="plot",
+    )
+    svg = el(
+        "svg",
+        el("title", "Events and goodput per plane over time"),
+        *_backs(len(series.planes), strips_top),
+        _ticks(axis, bottom),
+        plot,
+        *_fault_labels(result, axis),
+        *_lane_labels(lanes, axis),
+        *_strip_labels(series, strips_top),
+        el("line", x1=0.0, x2=0.0, y1=0.0, y2=bottom, class_="cursor", visibility="hidden"),
+        viewBox=f"0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}",
+        class_="timeline",
+        role="img",
+        tabindex="0",
+    )
+    return Drawing(svg, _data(result, series, axis), _scale_text(full, series), _seconds(axis.window_ns), series.merged)
+
+
+# -- the plot area: windows by pixels ---------------------------------------------------------------------------
+
+
+def _strips(series: TimelineRecord, top: float, full: float) -> Iterator[Markup]:
+    most_lost = max((max(plane.lost) for plane in series.planes), default=0)
+    for position, plane in enumerate(series.planes):
+        base = top + position * (_STRIP + _GAP) + _STRIP
+        yield from _strip(plane, series, base, full, most_lost)
+
+
+def _strip(plane: PlaneSeries, series: TimelineRecord, base: float, full: float, most_lost: int) -> Iterator[Markup]:
+    heights = [_height(value, full) for value in _per_window(plane.delivered, series)]
+    line = _steps(heights, base)
+    yield el("path", d=f"{line}V{number(base)}H0z", class_="area")
+    if series.merged > 1:
+        high = [_height(value, full) for value in plane.delivered_max]
+        low = [_height(value, full) for value in plane.delivered_min]
+        yield el("path", d=_band(low, high, base), class_="range")
+    yield el("path", d=line, class_="rate", vector_effect="non-scaling-stroke")
+    bars = _bars(plane.lost, base - _STRIP, most_lost)
+    if bars:
+        yield el("path", d=bars, class_="lost", vector_effect="non-scaling-stroke")
+
+
+def _per_window(values: Counts, series: TimelineRecord) -> Iterator[float]:
+    """Counts per sampling window; the last drawn window may hold fewer."""
+    last = len(values) - 1
+    for position, value in enumerate(values):
+        yield value / (series.last_merged if position == last else series.merged)
+
+
+def _height(value: float, full: float) -> int:
+    return round(value / full * (_STRIP - 2)) if full else 0
+
+
+def _steps(heights: Sequence[int], base: float) -> str:
+    """A staircase; equal neighbours are one step."""
+    parts = [f"M0 {number(base - heights[0])}"]
+    before = heights[0]
+    for height, run in groupby(heights):
+        if height != before:
+            parts.append(f"v{before - height}")
+        parts.append(f"h{sum(1 for _ in run)}")
+        before = height
+    return "".join(parts)
+
+
+def _band(low: Sequence[int], high: Sequence[int], base: float) -> str:
+    """The area between two staircases: forwards along the upper, back along the lower."""
+    parts, before = [_steps(high, base), f"V{number(base - low[-1])}"], low[-1]
+    for height, run in groupby(reversed(low)):
+        if height != before:
+            parts.append(f"v{before - height}")
+        parts.append(f"h-{sum(1 for _ in run)}")
+        before = height
+    return "".join(parts) + "z"
+
+
+def _bars(lost: Counts, top: float, most: int) -> str:
+    """A bar hanging from the strip's top for each window that lost packets; never too short to see."""
+    parts = []
+    for position, packets in enumerate(lost):
+        if packets:
+            height = max(round(packets / most * (_STRIP * 0.6)), 7)
+            parts.append(f"M{position}.5 {number(top)}v{height}")
+    return "".join(parts)
+
+
+def _shades(result: Result, axis: Axis, bottom: float) -> Iterator[Markup]:
+    for fault in result.faults:
+        begin = axis.clamped(fault.begin_ns)
+        end = axis.clamped(fault.end_ns) if fault.end_ns is not None else float(axis.windows)
+        about = f"{fault.kind} {fault.subject}"
+        yield el(
+            "g",
+            el("title", about),
+            el("rect", x=begin, y=0.0, width=max(end - begin, 0.01), height=bottom, class_="shade"),
+            *(
+                el("path", d=f"M{number(x)} 0V{number(bottom)}", class_="edge", vector_effect="non-scaling-stroke")
+                for x in (begin, end)
+            ),
+        )
+
+
+def _marks(lanes: dict[str, list[EventRecord]], axis: Axis) -> Iterator[Markup]:
+    for position, (lane, events) in enumerate(lanes.items()):
+        y = _TOP + _LANE * (position + 0.5)
+        for event in events[:_MOST_MARKS]:
+            x = axis.clamped(event.t_ns)
+            about = f"{offset(event.t_ns, axis.zero_ns)} {event.subject} {event.what}"
+            if event.uncertainty_ns:
+                about += f", within the {_seconds(event.uncertainty_ns)} before"
+            parts = [el("title", about)]
+            early = axis.clamped(event.t_ns - event.uncertainty_ns)
+            if early < x:
+                parts.append(_mark(early, y, f"h{number(x - early)}", f"span {_lane_class(lane)}"))
+            # A line of no length with round ends is a dot that no stretching deforms.
+            parts.append(_mark(x, y, "h0", f"dot {_lane_class(lane)}"))
+            yield el("g", *parts)
+
+
+def _mark(x: float, y: float, to: str, class_: str) -> Markup:
+    return el("path", d=f"M{number(x)} {number(y)}{to}", class_=class_, vector_effect="non-scaling-stroke")
+
+
+def _lane_class(lane: str) -> str:
+    return lane if lane in _FIRST_LANES else "other"
+
+
+# -- around it: pixels ------------------------------------------------------------------------------------------
+
+
+def _lanes(events: Iterable[EventRecord]) -> dict[str, list[EventRecord]]:
+    found: dict[str, list[EventRecord]] = defaultdict(list)
+    for event in events:
+        found[event.lane].append(event)
+    known = [lane for lane in _FIRST_LANES if lane in found]
+    others = sorted(lane for lane in found if lane not in _FIRST_LANES)
+    return {lane: found[lane] for lane in (known + others)[:_MOST_LANES]}
+
+
+def _backs(planes: int, top: float) -> Iterator[Markup]:
+    for position in range(planes):
+        y = top + position * (_STRIP + _GAP)
+        yield el("rect", x=LEFT, y=y, width=PLOT, height=_STRIP, class_="back")
+
+
+def _fault_labels(result: Result, axis: Axis) -> Iterator[Markup]:
+    free = -math.inf
+    for fault in sorted(result.faults, key=lambda fault: fault.begin_ns):
+        windows = axis.clamped(fault.begin_ns)
+        x = LEFT + windows / axis.windows * PLOT
+        label = f"{fault.kind} {fault.subject}"
+        if x >= free:
+            yield text(label, x, 12.0, "flag at", data_x=f"{windows:.3f}")
+            free = x + 7.0 * len(label)
+
+
+def _lane_labels(lanes: dict[str, list[EventRecord]], axis: Axis) -> Iterator[Markup]:
+    for position, (lane, events) in enumerate(lanes.items()):
+        y = _TOP + _LANE * (position + 0.5) + 4
+        yield text(lane[:11], LEFT - 10, y, "lane", text_anchor="end")
+        yield from _event_labels(list(_grouped(events[:_MOST_MARKS], axis)), axis, y)
+
+
+def _event_labels(labels: list[tuple[str, int]], axis: Axis, y: float) -> Iterator[Markup]:
+    """Labels right of their dots, or left of them, wherever they cover neither a dot nor a label."""
+    xs = [LEFT + axis.clamped(t_ns) / axis.windows * PLOT for _, t_ns in labels]
+    free = LEFT
+    for (label, t_ns), x, following in zip(labels, xs, [*xs[1:], WIDTH], strict=True):
+        width = 5.9 * len(label) + 16
+        windows = f"{axis.clamped(t_ns):.3f}"
+        if max(free, x) + width < following:
+            yield text(label, x + 9, y, "event at", data_x=windows, data_dx="9")
+            free = x + width
+        elif x - width > free:
+            yield text(label, x - 9, y, "event at", text_anchor="end", data_x=windows, data_dx="-9")
+            free = x + 9
+        else:
+            free = max(free, x + 9)
+
+
+def _grouped(events: Sequence[EventRecord], axis: Axis) -> Iterator[tuple[str, int]]:
+    """Neighbouring events that did the same thing, as one label at the last of them."""
+    group: list[EventRecord] = []
+    for event in events:
+        near = group and axis.x(event.t_ns) - axis.x(group[-1].t_ns) < axis.windows / 100
+        if group and not (near and event.what == group[0].what):
+            yield _label(group)
+            group = []
+        group.append(event)
+    if group:
+        yield _label(group)
+
+
+def _label(group: list[EventRecord]) -> tuple[str, int]:
+    what = group[0].what[:40]
+    return (what if len(group) == 1 else f"{len(group)} × {what}"), group[-1].t_ns
+
+
+def _strip_labels(series: TimelineRecord, top: float) -> Iterator[Markup]:
+    for position, plane in enumerate(series.planes):
+        y = top + position * (_STRIP + _GAP)
+        lost, reordered = sum(plane.lost), sum(plane.reordered)
+        yield text(f"plane {plane.plane}", LEFT - 10, y + _STRIP / 2 + 4, "plane", text_anchor="end")
+        x = LEFT + PLOT + 10
+        yield text(f"lost {count(lost)}", x, y + 15, "count bad" if lost else "count")
+        yield text(f"reordered {count(reordered)}", x, y + 31, "count")
+
+
+def _ticks(axis: Axis, bottom: float) -> Markup:
+    """Lines and labels at round seconds; the page's script draws the same when zoomed."""
+    left = (axis.start_ns - axis.zero_ns) * 1e-9
+    span = axis.windows * axis.window_ns * 1e-9
+    step = _round_step(span / 9)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    parts = []
+    for position in range(math.ceil(left / step - 1e-9), math.floor((left + span) / step + 1e-9) + 1):
+        x = LEFT + (position * step - left) / span * PLOT
+        label = f"{position * step:.{decimals}f}".replace("-", "−") if position else "0"
+        parts.append(el("path", d=f"M{x:.1f} {_TOP:.0f}V{bottom + 5:.0f}", class_="tick"))
+        parts.append(text(label, round(x, 1), bottom + 18, "axis", text_anchor="middle"))
+    return el("g", *parts, class_="ticks")
+
+
+def _round_step(least: float) -> float:
+    """1, 2 or 5 times a power of ten, at least ``least``."""
+    power: float = 10.0 ** math.floor(math.log10(least))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------
+
+
+def _full_scale(series: TimelineRecord) -> float:
+    """What the top of a strip stands for, in packets per sampling window."""
+    if series.merged > 1:
+        return float(max((max(plane.delivered_max) for plane in series.planes), default=0))
+    return max((value for plane in series.planes for value in _per_window(plane.delivered, series)), default=0.0)
+
+
+def _scale_text(full: float, series: TimelineRecord) -> str:
+    if series.payload_bytes:
+        return quantity(full * series.payload_bytes * 8e9 / series.window_ns, "bit/s")
+    return f"{full:.0f} packets per {_seconds(series.window_ns)}"
+
+
+def _seconds(ns: int) -> str:
+    return quantity(ns * 1e-9, "s")
+
+
+def _data(result: Result, series: TimelineRecord, axis: Axis) -> dict[str, object]:
+    window_s = series.drawn_window_ns * 1e-9
+    return {
+        "zero": (axis.start_ns - axis.zero_ns) * 1e-9,
+        "window": window_s,
+        "last": series.last_merged / series.merged,
+        "bits": series.payload_bytes * 8,
+        "left": LEFT,
+        "width": PLOT,
+        "top": _TOP,
+        "faults": [
+            [axis.clamped(fault.begin_ns), axis.clamped(fault.end_ns) if fault.end_ns is not None else axis.windows]
+            for fault in result.faults[:20]
+        ],
+        "planes": [[plane.plane, plane.delivered, plane.lost] for plane in series.planes],
+    }

@@ -1,0 +1,115 @@
+"""What a result comes to in six numbers: the same on a page and on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from testbed.errors import LabError
+from testbed.lab import Lab
+from testbed.measure.result import Result
+from testbed.measure.result_parts import FigureRecord, Verdict
+from testbed_reports.display import NOT_MEASURED, count, figure_text, resolution_text
+from testbed_reports.grouping import stands_for
+
+_UNEXPLAINED = "packets sent that were neither delivered nor dropped at a named hop"
+_UNHEALED = "injected faults that were not undone, or of which nobody could tell"
+#: Label, and the names the figure goes by.
+_HEADLINES = (
+    ("Loss", ("loss_ratio",)),
+    ("Reordering", ("reordered_ratio",)),
+    ("Failover", ("failover", "failover_time")),
+    ("Longest outage", ("outage",)),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One of the numbers that are seen first.
+
+    Attributes:
+        label: what it is.
+        value: as text, or ``unknown``.
+        state: ``pass``, ``fail``, ``unknown``, or ``plain`` where nothing judges it.
+        about: samples and resolution, or why it is unknown.
+        definition: what it means.
+        stands_for: its reading at full scale, in a time-scaled run.
+
+    """
+
+    label: str
+    value: str
+    state: str
+    about: str
+    definition: str
+    stands_for: str = ""
+
+
+def headlines(result: Result, time_scale: float) -> list[Headline]:
+    """The two counts that must be 0, then loss, reordering, failover and outage over all."""
+    return [_unexplained(result), _unhealed(result), *(_figure(result, *each, time_scale) for each in _HEADLINES)]
+
+
+def read_lab(result: Result) -> tuple[Lab | None, str]:
+    """The lab of a result, or why this version of the testbed cannot read it."""
+    try:
+        return Lab.parse(json.dumps(result.lab), "lab"), ""
+    except LabError as error:
+        return None, error.message
+
+
+def _unexplained(result: Result) -> Headline:
+    packets = result.unexplained_packets
+    if packets is None:
+        return Headline("Unexplained packets", NOT_MEASURED, "unknown", "not measured", _UNEXPLAINED)
+    sent = next((f for f in result.figures if f.name in ("sent", "lost") and f.scope == "all"), None)
+    about = f"of {count(sent.samples)} sent, exact" if sent else "exact"
+    return Headline("Unexplained packets", count(packets), "fail" if packets else "pass", about, _UNEXPLAINED)
+
+
+def _unhealed(result: Result) -> Headline:
+    left = result.unhealed_faults
+    unclear = sum(1 for fault in left if fault.healed is None)
+    about = f"of {count(len(result.faults))} injected"
+    if unclear:
+        about += f", {count(unclear)} of them not known"
+    if left and unclear == len(left):
+        return Headline("Unhealed faults", NOT_MEASURED, "unknown", about, _UNHEALED)
+    return Headline("Unhealed faults", count(len(left)), "fail" if left else "pass", about, _UNHEALED)
+
+
+def _figure(result: Result, label: str, names: tuple[str, ...], time_scale: float) -> Headline:
+    found = [
+        (position, figure)
+        for position, figure in enumerate(result.figures)
+        if figure.name in names and figure.scope == "all"
+    ]
+    if not found:
+        return Headline(label, NOT_MEASURED, "unknown", "not measured", "")
+    # Of several, such as one failover per fault, the one that is unknown or worst stands for all.
+    position, worst = max(found, key=lambda pair: float("inf") if pair[1].value is None else pair[1].value)
+    definition = worst.definition + (f"; {worst.note}" if worst.note else "")
+    if worst.value is None:
+        return Headline(label, NOT_MEASURED, "unknown", worst.note[:160] or "no reason given", definition)
+    about = f"n = {count(worst.samples)}, ± {resolution_text(worst)}" if worst.resolution else _exact(worst)
+    if len(found) > 1:
+        about += f", worst of {len(found)}"
+    return Headline(
+        label, figure_text(worst), _state(result, position), about, definition, stands_for(worst, time_scale)
+    )
+
+
+def _exact(figure: FigureRecord) -> str:
+    return f"n = {count(figure.samples)}"
+
+
+def _state(result: Result, position: int) -> str:
+    """What the limits on one figure say; without its samples nobody can check it."""
+    if not result.samples:
+        return "unknown"
+    outcomes: Sequence[Verdict] = [j.outcome for j in result.judgements if j.figure == position]
+    for outcome in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS):
+        if outcome in outcomes:
+            return outcome.value
+    return "plain"
