@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,17 +12,9 @@ import numpy as np
 from testbed.errors import InfrastructureError
 from testbed.traffic.probes.plan import Port, ReceiveHost, ReceivePlan
 from testbed.traffic.probes.shared import State
-from tests.netns.probe_lab import Agent, Lab, exchange, summary
+from tests.netns.probe_lab import Agent, Lab, exchange, summary, until
 
 RUN_ID = 0x5EED0001
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds} s: {what}")
-        time.sleep(0.002)
 
 
 def sent_more_than(count: int, sender: Agent) -> bool:
@@ -166,7 +157,13 @@ def port_down(lab: Lab) -> dict[str, Any]:
 
 
 def icmp_errors(lab: Lab) -> dict[str, Any]:
-    """ICMPv6 errors the receiving host sent in all of the scenarios."""
+    """ICMPv6 errors the receiving host sends while probes arrive."""
+    before = _errors_sent(lab)
+    exchange(lab, lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=1000, size=156, count=50)), 100)
+    return {name: after - before[name] for name, after in _errors_sent(lab).items()}
+
+
+def _errors_sent(lab: Lab) -> dict[str, int]:
     counters = dict(line.split() for line in lab.b.run("cat", "/proc/net/snmp6").splitlines())
     return {name: int(counters[name]) for name in ("Icmp6OutParmProblems", "Icmp6OutDestUnreachs")}
 

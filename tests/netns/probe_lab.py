@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -102,6 +104,9 @@ class Lab:
             if not self.switches:
                 self.a.ip(f"addr add {BLOCK}:e{plane}::/128 dev p{plane} nodad")
                 self.b.ip(f"route add {BLOCK}:e{plane}::/48 via fe80::a dev p{plane}")
+        if not self.switches:
+            # So that b could answer with ICMP errors.
+            self.b.ip(f"route add {NIC_A}/128 via fe80::a dev p0")
 
     def _switch(self, plane: int, number: int) -> Node:
         switch = Node(f"p{plane}-s{number}")
@@ -188,12 +193,29 @@ class Agent:
         return self.wait()
 
 
+def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        time.sleep(0.002)
+
+
 def exchange(lab: Lab, plan: SendPlan, capacity: int) -> tuple[Agent, Agent]:
-    """Receive, send the whole plan, stop both."""
+    """Receive, send the whole plan, and once all that was sent is accounted for, stop both."""
     receiver = Agent("receive", lab.receive_plan(plan.run_id), capacity)
     sender = Agent("send", plan, capacity)
     sender.start()
     assert sender.wait() == 0
+
+    def accounted() -> bool:
+        seen = receiver.samples.counters()
+        return seen["received"] + seen["receiver_drops"] >= sender.samples.counters()["sent"]
+
+    with suppress(TimeoutError):
+        # Queues drain meanwhile; what never comes is for the caller to find.
+        until(accounted, "all packets received", 2)
     assert receiver.end() == 0
     return sender, receiver
 

@@ -145,6 +145,12 @@ def test_a_truncated_packet_is_not_a_probe(cut: int) -> None:
     assert not wire.decode(*as_captured([packets(plan(), 1)[0][:cut]])).valid.any()
 
 
+def test_bytes_behind_what_was_captured_do_not_make_a_probe() -> None:
+    octets, captured, lengths = as_captured(packets(plan(), 2))
+    captured[1] = 155
+    assert wire.decode(octets, captured, lengths).valid.tolist() == [True, False]
+
+
 @settings(max_examples=200)
 @given(raw=st.lists(st.binary(max_size=200), max_size=6))
 def test_decode_takes_any_bytes(raw: list[bytes]) -> None:

@@ -13,7 +13,7 @@ from testbed.traffic.probes.plan import SendFlow
 Indexes = npt.NDArray[np.int64]
 
 #: EVs drawn at a time, whole rounds; fixed, because the order must depend on nothing but seed, flow and EVs.
-_DRAW = 1024
+_DRAW = 2048
 #: Packets merged at a time, and at least this many of each flow, so that the work per flow is spread over several.
 _MERGE = 1024
 _MERGE_PER_FLOW = 16

@@ -1,6 +1,6 @@
 """Sends probes: everything is computed ahead in windows of packets; the loop stamps and hands them to the kernel.
 
-A window holds the headers, iovecs and mmsghdrs of 512 packets in the order they are due. While a window is sent, the
+A window holds the headers, iovecs and mmsghdrs of 1,024 packets in the order they are due. While a window is sent, the
 next one is filled in a pause. Per batch remain: the time stamp, the checksum that covers it, one sendmmsg per
 socket, and one write of rows.
 """
@@ -26,7 +26,7 @@ from testbed.traffic.probes.shared import Counter, SampleFile, State
 from testbed.traffic.probes.sockets import IOVEC, MMSGHDR, SOCKADDR_IN6, inside, open_sender, sendmmsg
 
 BATCH = 64
-WINDOW = 512
+WINDOW = 1024
 #: Batches start at least this far apart unless they are full: at high rates packets share a system call, below
 #: 4,000 packets/s each goes at its own time.
 COALESCE_NS = 250_000
@@ -93,7 +93,7 @@ class Paths:
 
 
 class Window:
-    """Up to 512 packets ready to be sent, in the order they are due."""
+    """Up to 1,024 packets ready to be sent, in the order they are due."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
