@@ -33,7 +33,6 @@ class BedError(Exception):
         expected: what would have been right.
         nearest: the valid name closest to the one found.
         remedy: the next step, as a command where possible.
-
     """
 
     exit_code = ExitCode.FAIL

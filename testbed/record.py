@@ -48,7 +48,6 @@ class Event:
         subject: node, link or port, in the lab's names.
         what: short verb phrase, for instance ``issued``, ``carrier lost``, ``forwarding``.
         detail: further facts, JSON-serialisable.
-
     """
 
     t_ns: int
@@ -82,7 +81,6 @@ class Figure:
         scope: what it describes: ``all``, ``flow h0>h5``, ``plane 3``, ``ev 0x0013``.
         resolution: the smallest difference it could have shown, in ``unit``; None where exact.
         note: waiting time, window or other choice that belongs to the number.
-
     """
 
     name: str

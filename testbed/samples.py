@@ -37,7 +37,6 @@ class Samples:
         waiting_time_ns: how long after the last packet the receivers still listened.
         send_error_ns: the largest error of ``sent["t_ns"]`` (half the time one batch took).
         receiver_drops: packets the receivers' own sockets dropped; above 0 the loss figures are unknown.
-
     """
 
     flows: tuple[str, ...]

@@ -7,9 +7,10 @@ from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 from testbed.errors import LabError
+from testbed.lab.absent import parse_absent
 from testbed.lab.problems import Problem
 from testbed.lab.quantities import format_rate, format_time
-from testbed.lab.shape import Shape, parse_absent
+from testbed.lab.shape import Shape
 from testbed.lab.usids import adoption_errors
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def problems(lab: Lab) -> Iterator[Problem]:
     yield from _link(lab)
     yield from _absent(lab)
     yield from _prefixes(lab)
-    for name, error in adoption_errors(lab.shape, lab.addressing.usids):
-        at_key = error.message.startswith("this lab has no")
+    for name, at_key, error in adoption_errors(lab.shape, lab.addressing.usids):
         yield Problem(("addressing", "usids", name), error, at_key=at_key)
     yield from _roles(lab)
 
@@ -121,8 +121,8 @@ def _roles(lab: Lab) -> Iterator[Problem]:
         if role.host != "each":
             try:
                 lab.shape.host(role.host)
-            except LabError as error:
-                yield Problem(("roles", name, "host"), error)
+            except LabError as wrong_host:
+                yield Problem(("roles", name, "host"), wrong_host)
         ways = [way for way in ("fd", "line", "port") if getattr(role.ready, way) is not None]
         if len(ways) != 1:
             found = " and ".join(ways) or "none of them"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Network
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from testbed.errors import LabError
 from testbed.lab import quantities
-from testbed.lab.figures import LIMIT_PATTERN, Limit, parse_limit
+from testbed.lab.figures import FIGURES, LIMIT_PATTERN, Limit, parse_limit, unknown_figure
 
 
 class Section(BaseModel):
@@ -55,6 +55,8 @@ def _network(text: object) -> IPv6Network:
 
 def _limit(pair: tuple[str, object]) -> Limit:
     name, text = pair
+    if name not in FIGURES:
+        raise refusal(unknown_figure(name), at_key=True)
     return parse_limit(name, text)
 
 
@@ -96,11 +98,13 @@ Prefix = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F:]+/[0-9]{1,3}$", "examples": ["5f00::/32"]}),
 ]
+#: 16 bits; the rules beyond that are the plan's, see testbed.lab.usids.
+Usid = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 0xFFFF, "examples": [0x1234]})]
 #: A list of texts.
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 #: Figure → limit.
 Limits = Annotated[
-    dict[
+    Mapping[
         str,
         Annotated[
             Limit,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -12,38 +11,31 @@ from typing import Final
 from testbed.errors import LabError, nearest
 from testbed.lab.quantities import format_rate, format_time, parse_rate, parse_time
 
+_PACKETS = "sent lost refused late foreign wrong_plane duplicates reordered loss_distance_min loss_distance_p50"
+_RATIOS = "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance"
+_TIMES = "blocked_time outage outage_disagreement delay_variation failover restore detect reset rtp_jitter"
+_PERCENTILES = ("p50", "p99", "max")
+
 #: Figure → unit, as docs/metrics.md has them.
 FIGURES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "loss_ratio": "ratio",
-        "loss_period": "packets",
-        "loss_distance": "packets",
-        "duplication": "count",
-        "reordered_ratio": "ratio",
-        "reordering_extent": "packets",
-        "reordering_late_time": "s",
-        "n_reordering": "ratio",
-        "blocked_time": "s",
-        "outage": "s",
-        "failover_time": "s",
-        "detect_time": "s",
-        "restore_time": "s",
-        "reset_time": "s",
-        "one_way_delay": "s",
-        "delay_variation": "s",
-        "rtp_jitter": "s",
-        "voice_r_factor": "R",
-        "voice_mos": "MOS",
+        **dict.fromkeys(_RATIOS.split(), "ratio"),
+        **{f"n_reordering_{n}": "ratio" for n in range(1, 17)},
+        **dict.fromkeys(_PACKETS.split(), "packets"),
+        **dict.fromkeys(("loss_period_p50", "loss_period_max"), "packets"),
+        **{f"reordering_extent_{q}": "packets" for q in _PERCENTILES},
+        **dict.fromkeys(_TIMES.split(), "s"),
+        **{f"reordering_late_time_{q}": "s" for q in _PERCENTILES},
+        **{f"delay_{q}": "s" for q in ("min", "p50", "p90", "p99", "p99.9", "max")},
         "goodput": "bit/s",
-        "plane_share": "ratio",
-        "plane_imbalance": "ratio",
+        "loss_periods": "count",
         "unexplained_packets": "count",
+        "voice_r": "R",
+        "voice_mos": "MOS",
     }
 )
 
-OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
-    {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
-)
+OPERATORS: Final = ("<=", ">=", "<", ">", "==")
 
 LIMIT_PATTERN: Final = r"^(<=|>=|<|>|==) ?\d{1,15}(\.\d{1,12})? ?[A-Za-z%µ/]*$"
 
@@ -62,16 +54,12 @@ _EXAMPLES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a figure must keep to. ``value`` is in ``unit``, the figure's own: ``s``, ``ratio``, ``bit/s``, …"""
+    """What a figure must keep to. ``value`` is in ``unit``, the figure's own in :data:`FIGURES`."""
 
     name: str
     op: str
     value: float
     unit: str
-
-    def allows(self, value: float) -> bool:
-        """Whether a measured value, in ``unit``, keeps to the limit."""
-        return OPERATORS[self.op](value, self.value)
 
     def __str__(self) -> str:
         if self.unit == "s":
@@ -81,22 +69,10 @@ class Limit:
         return f"{self.op} {self.value:.15g}"
 
 
-def figure_name(name: str) -> str:
-    """The full name of a figure; the ``_time`` of those that end in it may be left out.
-
-    Raises:
-        LabError: no figure of this name.
-
-    """
-    for full in (name, f"{name}_time"):
-        if full in FIGURES:
-            return full
-    raise LabError(
-        f"no figure is called {name!r}",
-        found=name,
-        expected="a figure of docs/metrics.md: " + ", ".join(FIGURES),
-        nearest=nearest(name, FIGURES),
-    )
+def unknown_figure(name: str) -> LabError:
+    """The error for a name that no figure has."""
+    expected = "a figure of docs/metrics.md, such as loss_ratio, failover, delay_p99, goodput"
+    return LabError(f"no figure is called {name!r}", found=name, expected=expected, nearest=nearest(name, FIGURES))
 
 
 def parse_limit(name: str, text: object) -> Limit:
@@ -104,15 +80,15 @@ def parse_limit(name: str, text: object) -> Limit:
 
     Raises:
         LabError: no such figure, not a comparison, or not in a unit of that figure.
-
     """
-    full = figure_name(name)
-    unit = FIGURES[full]
+    if name not in FIGURES:
+        raise unknown_figure(name)
+    unit = FIGURES[name]
     match = _LIMIT.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         expected = f'a comparison in quotes, such as "{_EXAMPLES[unit]}"'
-        raise LabError(f"this is no limit for {full}", found=repr(text), expected=expected)
-    return Limit(full, match["op"], _value(full, unit, match["value"]), unit)
+        raise LabError(f"this is no limit for {name}", found=repr(text), expected=expected)
+    return Limit(name, match["op"], _value(name, unit, match["value"]), unit)
 
 
 def _value(name: str, unit: str, text: str) -> float:

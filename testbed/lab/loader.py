@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def shipped_labs() -> dict[str, Path]:
 def load(path_or_name: str | Path) -> Lab:
     """See :meth:`testbed.lab.Lab.load`."""
     path = _find(path_or_name)
-    return parse(_text(path), str(path_or_name if Path(path_or_name) == path else path))
+    return parse(_text(path), str(path))
 
 
 def parse(text: str, where: str) -> Lab:
@@ -49,28 +51,32 @@ def parse(text: str, where: str) -> Lab:
 
 
 def _find(path_or_name: str | Path) -> Path:
-    path, shipped = Path(path_or_name), shipped_labs()
-    bare = str(path_or_name)
+    path, bare, shipped = Path(path_or_name), str(path_or_name), shipped_labs()
     try:
-        if path.is_file():
-            return path
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
         if bare in shipped:
             return shipped[bare]
-        is_folder = path.is_dir()
+        raise _missing(path, shipped) from None
+    if stat.S_ISREG(mode):
+        return path
+    if bare in shipped:
+        return shipped[bare]
+    found = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+    raise LabError("a lab is a file", where=bare, found=found, expected="a lab file, or a shipped lab's name")
+
+
+def _missing(path: Path, shipped: Iterable[str]) -> LabError:
+    try:
         beside = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in {".yaml", ".yml"})
     except (OSError, ValueError):
-        is_folder, beside = False, []
-    if is_folder:
-        raise LabError("a lab is a file, not a folder", where=bare, remedy="name a file in it")
-    if path.exists():
-        raise LabError("a lab is an ordinary file", where=bare, found="a device, pipe or socket")
+        beside = []
     close = nearest(path.name, beside)
-    close = str(path.parent / close) if close else nearest(path.stem, shipped)
-    raise LabError(
+    return LabError(
         "there is no such lab",
-        where=bare,
+        where=str(path),
         expected="a file, or the name of a shipped lab: " + ", ".join(shipped),
-        nearest=close,
+        nearest=str(path.parent / close) if close else nearest(path.stem, shipped),
     )
 
 

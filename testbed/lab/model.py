@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts
+from testbed.lab.absent import parse_absent
+from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
 from testbed.lab.roles import Roles
-from testbed.lab.shape import Shape, parse_absent
+from testbed.lab.shape import Shape
 from testbed.lab.topology import Topology
 
 #: From RFC 9602's 5f00::/16.
@@ -49,7 +50,7 @@ class Addressing(Section):
         DEFAULT_NIC_PREFIX
     )
     usids: Annotated[
-        Mapping[str, int],
+        Mapping[str, Usid],
         Field(description="Switch or host port → the uSID it already has. The others get theirs from the plan."),
     ] = {}
 
@@ -104,7 +105,9 @@ class Lab(Section):
     ] = ()
     evs: Annotated[EvSettings, Field(description="Entropy values of a queue pair.")] = EvSettings()
     reboot: Annotated[Reboot, Field(description="Emulated reboots.")] = Reboot()
-    limits: Annotated[Limits, Field(description="Figure of docs/metrics.md → what it must keep to.")] = {}
+    limits: Annotated[Limits, Field(description="Figure of docs/metrics.md → what it must keep to.")] = Field(
+        default_factory=dict
+    )
     roles: Annotated[Roles, Field(description="Commands that play a role instead of the project's own.")] = Roles()
 
     @model_validator(mode="after")
@@ -147,7 +150,6 @@ class Lab(Section):
 
         Raises:
             LabError: no such file, or the file is wrong; every error of it at once, with file and line.
-
         """
         from testbed.lab.loader import load
 
@@ -159,7 +161,6 @@ class Lab(Section):
 
         Raises:
             LabError: the text is wrong; every error of it at once.
-
         """
         from testbed.lab.loader import parse
 

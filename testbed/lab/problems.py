@@ -10,7 +10,8 @@ from testbed.errors import LabError
 #: Where in the file's structure: keys and list positions from the top.
 Path = tuple[str | int, ...]
 
-_SHOWN = 50
+#: So many errors of one file are printed; the others are counted.
+SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,18 @@ class LabFileError(LabError):
 
     def __init__(self, problems: Sequence[Problem], where: str = "") -> None:
         first = problems[0].error
-        many = f"{len(problems)} errors in this lab" if len(problems) > 1 else first.message
-        super().__init__(many, where=where or first.where)
+        if len(problems) == 1:
+            super().__init__(first.message, where=first.where)
+        else:
+            super().__init__(f"{len(problems)} errors in this lab", where=where)
         self.problems = tuple(problems)
         self.entries = tuple(problem.error for problem in problems)
 
     def lines(self) -> list[str]:
         """The lines of every entry, in the order of the file."""
-        out = [line for entry in self.entries[:_SHOWN] for line in entry.lines()]
-        if len(self.entries) > _SHOWN:
-            out.append(f"… and {len(self.entries) - _SHOWN} more errors")
+        out = [line for entry in self.entries[:SHOWN] for line in entry.lines()]
+        if len(self.entries) > SHOWN:
+            out.append(f"… and {len(self.entries) - SHOWN} more errors")
         return out
 
 

@@ -55,7 +55,6 @@ def parse_rate(text: object) -> int:
 
     Raises:
         LabError: not a rate with a unit, or given in bytes.
-
     """
     expected = "a rate with its unit, such as 100Gbit/s or 2.5 Mbit/s"
     if not isinstance(text, str):
@@ -72,7 +71,6 @@ def parse_time(text: object) -> float:
 
     Raises:
         LabError: not a time with a unit.
-
     """
     return float(_parse(text, "time", _TIMES, "a time with its unit, such as 300ms, 50 us or 2s", "ms"))
 
@@ -82,7 +80,6 @@ def parse_size(text: object) -> int:
 
     Raises:
         LabError: not a size with a unit.
-
     """
     value = _parse(text, "size", _SIZES, "a size with its unit, such as 128KiB or 9000B", "B")
     return int(value.to_integral_value())
@@ -93,7 +90,6 @@ def parse_depth(text: object) -> Depth:
 
     Raises:
         LabError: neither of the two.
-
     """
     unit = _SCALED.fullmatch(text.strip()) if isinstance(text, str) else None
     if unit is not None and unit["unit"] in _SIZES:

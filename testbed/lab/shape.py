@@ -6,13 +6,13 @@ Host *i* has T0 number ``i // hosts_per_t0`` in every plane and hangs on its dow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain, islice
 from typing import NamedTuple
 
-from testbed.errors import LabError, nearest
+from testbed.errors import LabError
+from testbed.lab.suggest import suggest
 
 
 class Tier(StrEnum):
@@ -25,7 +25,10 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One end of a link. ``name`` is the interface name: ``p3`` on a host, ``d0`` or ``t1-0`` on a T0, ``t0-0`` on a T1."""
+    """One end of a link.
+
+    ``name`` is the interface name: ``p3`` on a host, ``d0`` or ``t1-0`` on a T0, ``t0-0`` on a T1.
+    """
 
     node: str
     name: str
@@ -49,21 +52,18 @@ class NodeId(NamedTuple):
 
     tier: Tier
     plane: int | None
-    index: int
+    number: int
 
 
 _N = r"(0|[1-9]\d{0,5})"
-_PLANE = re.compile(rf"p{_N}")
-_HOST = re.compile(rf"h{_N}")
+PLANE_NAME = re.compile(rf"p{_N}")
+HOST_NAME = re.compile(rf"h{_N}")
 _SWITCH = re.compile(rf"p{_N}-t([01])-{_N}")
 _HOST_PORT = re.compile(rf"h{_N}:p{_N}")
 _DOWN_PORT = re.compile(rf"p{_N}-t0-{_N}:d{_N}")
 _UP_PORT = re.compile(rf"p{_N}-t([01])-{_N}:t([01])-{_N}")
 _ACCESS = re.compile(rf"h{_N}:p{_N}~p{_N}-t0-{_N}")
 _UPLINK = re.compile(rf"p{_N}-t0-{_N}~p{_N}-t1-{_N}")
-#: Near misses of a switch's name: other separators, capitals, leading zeros.
-_LOOSE_SWITCH = re.compile(r"p?(\d{1,6})[-_. ]*t([01])[-_. ]+(\d{1,6})", re.IGNORECASE)
-_LOOSE_PORT = re.compile(r"h(?:ost)?[-_ ]?(\d{1,6})(?:[:/._ -]p?(\d{1,6}))?", re.IGNORECASE)
 
 
 def t0_name(plane: int, index: int) -> str:
@@ -78,7 +78,7 @@ def t1_name(plane: int, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """What a lab leaves out, as numbers: ``(plane, index)`` of switches, ``(plane, host)`` and ``(plane, t0, t1)`` of links."""
+    """What is left out: ``(plane, index)`` of switches, ``(plane, host)`` and ``(plane, t0, t1)`` of links."""
 
     planes: frozenset[int] = frozenset()
     hosts: frozenset[int] = frozenset()
@@ -141,8 +141,17 @@ class Shape:
     def has_node(self, node: NodeId) -> bool:
         """Whether the node exists and is not left out."""
         if node.plane is None:
-            return self.has_host(node.index)
-        return (self.has_t0 if node.tier is Tier.T0 else self.has_t1)(node.plane, node.index)
+            return self.has_host(node.number)
+        return (self.has_t0 if node.tier is Tier.T0 else self.has_t1)(node.plane, node.number)
+
+    def accesses(self, plane: int) -> Iterator[int]:
+        """The hosts that have a link on this plane."""
+        return (host for host in range(self.host_count) if self.has_access(plane, host))
+
+    def uplinks(self, plane: int) -> Iterator[tuple[int, int]]:
+        """``(t0, t1)`` of every T0–T1 link of this plane."""
+        t1s = [t1 for t1 in range(self.t1_per_plane) if self.has_t1(plane, t1)]
+        return ((t0, t1) for t0 in range(self.t0_per_plane) for t1 in t1s if self.has_uplink(plane, t0, t1))
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -159,7 +168,7 @@ class Shape:
 
     def parse_node(self, name: str) -> NodeId | None:
         """The numbers of a node this shape counts (left out or not), or None."""
-        if match := _HOST.fullmatch(name):
+        if match := HOST_NAME.fullmatch(name):
             host = int(match[1])
             return NodeId(Tier.HOST, None, host) if host < self.host_count else None
         if match := _SWITCH.fullmatch(name):
@@ -173,7 +182,6 @@ class Shape:
 
         Raises:
             LabError: no such node (with the nearest name), or the lab leaves it out.
-
         """
         found = self.parse_node(name)
         if found is None:
@@ -191,12 +199,11 @@ class Shape:
 
         Raises:
             LabError: no such host, or the lab leaves it out, or the name is a switch's.
-
         """
         found = self.node(name)
         if found.tier is not Tier.HOST:
             raise LabError(f"{name} is a switch", found=name, expected="a host", nearest="h0")
-        return found.index
+        return found.number
 
     def parse_host_port(self, name: str) -> tuple[int, int] | None:
         """``(plane, host)`` of ``h7:p3`` where this shape counts such a port, else None."""
@@ -207,7 +214,7 @@ class Shape:
         return (plane, host) if host < self.host_count and plane < self.planes else None
 
     def parse_link(self, name: str) -> tuple[int, int] | tuple[int, int, int] | None:
-        """``(plane, host)`` or ``(plane, t0, t1)`` of the link with this name, or with this name for one of its ports."""
+        """``(plane, host)`` or ``(plane, t0, t1)`` of the link with this name, or with a port of this name."""
         if match := _ACCESS.fullmatch(name):
             host, plane, same, t0 = (int(part) for part in match.groups())
             fits = plane == same and host // self.hosts_per_t0 == t0
@@ -231,13 +238,13 @@ class Shape:
 
     # -- helping with wrong names -------------------------------------------------------------------------------
 
-    def unknown(self, name: str, what: str) -> LabError:
-        """The error for a name this lab does not have."""
+    def unknown(self, name: str, what: str, *, near: bool = True) -> LabError:
+        """The error for a name this lab does not have; ``near`` looks for the nearest one, which takes a while."""
         return LabError(
             f"this lab has no {what} {name!r}",
             found=name,
             expected=self.expected(),
-            nearest=self.suggest(name, links="~" in name, ports=":" in name),
+            nearest=suggest(self, name) if near else "",
         )
 
     def expected(self) -> str:
@@ -250,85 +257,3 @@ class Shape:
         if self.t1_per_plane:
             parts.append(f"p0-t1-0…p{self.planes - 1}-t1-{self.t1_per_plane - 1}")
         return ", ".join(parts)
-
-    def suggest(self, name: str, *, links: bool = False, ports: bool = False) -> str:
-        """The nearest name this shape counts, by its numbers where they can be read, else by its letters."""
-        ends = name.split("~", 1)
-        if links and len(ends) == 2:
-            return self._suggest_link(*ends)
-        if match := _LOOSE_SWITCH.fullmatch(name.strip()):
-            plane, tier, index = (int(part) for part in match.groups())
-            count = self.t1_per_plane if tier else self.t0_per_plane
-            return f"p{min(plane, self.planes - 1)}-t{tier}-{min(index, count - 1)}" if count else t0_name(0, 0)
-        if match := _LOOSE_PORT.fullmatch(name.strip()):
-            host = f"h{min(int(match[1]), self.host_count - 1)}"
-            return f"{host}:p{min(int(match[2]), self.planes - 1)}" if match[2] and ports else host
-        return nearest(name, islice(self._some_names(ports=ports), 2000))
-
-    def _suggest_link(self, one: str, other: str) -> str:
-        lower, upper = sorted((one, other), key=lambda end: "t1" in end)
-        a, b = self.suggest(lower, ports=":" in lower), self.suggest(upper)
-        if (port := self.parse_host_port(a)) is not None:
-            return self.access(*port).name
-        first, second = self.parse_node(a), self.parse_node(b)
-        if first and second and first.plane is not None and first.tier is Tier.T0 and second.tier is Tier.T1:
-            return self.uplink(first.plane, first.index, second.index).name
-        if (host := _HOST.fullmatch(b)) and first and first.plane is not None:
-            return self.access(first.plane, int(host[1])).name
-        return ""
-
-    def _some_names(self, *, ports: bool) -> Iterator[str]:
-        planes = range(self.planes)
-        parts: list[Iterable[str]] = [(f"h{host}" for host in range(min(self.host_count, 512)))]
-        parts.append(f"p{plane}" for plane in planes)
-        parts.extend((t0_name(plane, index) for index in range(min(self.t0_per_plane, 64))) for plane in planes)
-        parts.extend((t1_name(plane, index) for index in range(min(self.t1_per_plane, 64))) for plane in planes)
-        if ports:
-            parts.insert(0, (f"h{host}:p{plane}" for host in range(min(self.host_count, 64)) for plane in planes))
-        return chain.from_iterable(parts)
-
-
-def parse_absent(shape: Shape, names: Iterable[str]) -> tuple[Absence, list[tuple[int, LabError]]]:
-    """What a list of names leaves out of a shape.
-
-    Planes ``p5``, switches ``p3-t1-1``, hosts ``h3``, links ``p0-t0-0~p0-t1-0``, and ports ``h2:p7`` or
-    ``p0-t0-0:t1-0``, which stand for their link.
-
-    Returns:
-        the absence, and for each name that is none of these its position and the error.
-
-    """
-    planes: set[int] = set()
-    hosts: set[int] = set()
-    switches: dict[Tier, set[tuple[int, int]]] = {Tier.T0: set(), Tier.T1: set()}
-    accesses: set[tuple[int, int]] = set()
-    uplinks: set[tuple[int, int, int]] = set()
-    errors: list[tuple[int, LabError]] = []
-    for position, name in enumerate(names):
-        node = shape.parse_node(name)
-        link = shape.parse_link(name)
-        plane = _PLANE.fullmatch(name)
-        if node is not None and node.plane is None:
-            hosts.add(node.index)
-        elif node is not None and node.plane is not None:
-            switches[node.tier].add((node.plane, node.index))
-        elif link is not None and len(link) == 2:
-            accesses.add(link)
-        elif link is not None and len(link) == 3:
-            uplinks.add(link)
-        elif plane is not None and int(plane[1]) < shape.planes:
-            planes.add(int(plane[1]))
-        else:
-            error = shape.unknown(name, "plane, node, port or link")
-            if plane is not None:
-                error.nearest = f"p{shape.planes - 1}"
-            errors.append((position, error))
-    absence = Absence(
-        frozenset(planes),
-        frozenset(hosts),
-        frozenset(switches[Tier.T0]),
-        frozenset(switches[Tier.T1]),
-        frozenset(accesses),
-        frozenset(uplinks),
-    )
-    return absence, errors

@@ -63,7 +63,6 @@ def read(text: str, where: str) -> Source:
 
     Raises:
         LabError: not YAML, not a mapping, empty, or YAML that is refused.
-
     """
     try:
         _refuse_features(text, where)
@@ -88,7 +87,8 @@ def read(text: str, where: str) -> Source:
 def _refuse_features(text: str, where: str) -> None:
     """Bound nesting and refuse anchors, aliases, tags and second documents, before anything is built."""
     depth = documents = 0
-    for event in yaml.parse(text, Loader=_CoreLoader):
+    events: Iterator[Any] = yaml.parse(text, Loader=_CoreLoader)
+    for event in events:
         place = f"{where}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1

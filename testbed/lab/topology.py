@@ -52,11 +52,9 @@ class Topology:
         """Every link with both its ends present."""
         shape = self.shape
         out: list[Link] = []
-        for plane in filter(shape.has_plane, range(shape.planes)):
-            out += [shape.access(plane, host) for host in range(shape.host_count) if shape.has_access(plane, host)]
-            t1s = [t1 for t1 in range(shape.t1_per_plane) if shape.has_t1(plane, t1)]
-            for t0 in range(shape.t0_per_plane):
-                out += [shape.uplink(plane, t0, t1) for t1 in t1s if shape.has_uplink(plane, t0, t1)]
+        for plane in range(shape.planes):
+            out += [shape.access(plane, host) for host in shape.accesses(plane)]
+            out += [shape.uplink(plane, t0, t1) for t0, t1 in shape.uplinks(plane)]
         return tuple(out)
 
     @cached_property
@@ -80,7 +78,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         found = self._ports.get(node)
         if found is None:
@@ -93,7 +90,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such link; with the nearest name.
-
         """
         found = self._links.get(name)
         if found is None:
@@ -111,7 +107,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such port.
-
         """
         found = self._port_links.get(port)
         if found is None:
@@ -123,7 +118,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such port.
-
         """
         link = self.link_of(port)
         return link.b if link.a == port else link.a
@@ -133,7 +127,6 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         return self.shape.node(node).plane
 
@@ -142,6 +135,5 @@ class Topology:
 
         Raises:
             LabError: this lab has no such node.
-
         """
         return self.shape.node(node).tier

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from testbed.errors import LabError
+from testbed.lab.problems import SHOWN
 from testbed.lab.shape import Shape, Tier, t0_name, t1_name
 
 KIND_T0: Final = 0x1
@@ -44,7 +45,7 @@ class UsidTable:
         for name, usid in adopted.items():
             node, port = shape.parse_node(name), shape.parse_host_port(name)
             if node is not None and node.plane is not None:
-                self._uns[KIND_T0 if node.tier is Tier.T0 else KIND_T1, node.plane, node.index] = usid
+                self._uns[KIND_T0 if node.tier is Tier.T0 else KIND_T1, node.plane, node.number] = usid
             elif port is not None:
                 self._ports[port] = usid
         self._un_owner = {(kind, plane, usid): index for (kind, plane, index), usid in self._uns.items()}
@@ -92,8 +93,8 @@ class UsidTable:
         return host if fits and (plane, host) not in self._ports else None
 
 
-def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[str, LabError]]:
-    """What is wrong with the uSIDs a lab adopts: the name each error belongs to, and the error."""
+def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[str, bool, LabError]]:
+    """What is wrong with the uSIDs a lab adopts: the name, whether it is itself wrong or its uSID, and the error."""
     table = UsidTable(shape, adopted)
     switches: dict[int, list[str]] = {}
     ports: dict[tuple[int, int, int], list[str]] = {}
@@ -102,24 +103,26 @@ def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[
             ports.setdefault((port[0], port[1] // shape.hosts_per_t0, usid), []).append(name)
         elif shape.parse_node(name) is not None:
             switches.setdefault(usid, []).append(name)
+    unknown = 0
     for name, usid in adopted.items():
         port, node = shape.parse_host_port(name), shape.parse_node(name)
         if port is None and (node is None or node.plane is None):
-            error = shape.unknown(name, "switch or host port")
+            error = shape.unknown(name, "switch or host port", near=unknown < SHOWN)
+            unknown += 1
             error.expected = "switches and host ports, such as p0-t0-0 and h0:p0"
             if ":" not in name and error.nearest.startswith("h"):
                 error.nearest += ":p0"
-            yield name, error
+            yield name, True, error
         elif (error_of_value := _value_error(name, usid)) is not None:
-            yield name, error_of_value
+            yield name, False, error_of_value
         elif port is None:
             twins = [other for other in switches[usid] if other != name][:1] or _generated_un(shape, adopted, usid)
-            yield from ((name, error) for error in _un_errors(name, usid, twins))
+            yield from ((name, False, error) for error in _un_errors(name, usid, twins))
         else:
             plane, t0 = port[0], port[1] // shape.hosts_per_t0
             twins = [other for other in ports[plane, t0, usid] if other != name][:1]
             twins = twins or _generated_port(shape, adopted, plane, t0, usid)
-            yield from ((name, error) for error in _port_errors(table, name, plane, t0, usid, twins))
+            yield from ((name, False, error) for error in _port_errors(table, name, plane, t0, usid, twins))
 
 
 def _value_error(name: str, usid: int) -> LabError | None:
