@@ -18,6 +18,7 @@ CLONE_NEWNET = 0x4000_0000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
@@ -50,6 +51,11 @@ def mount(source: str, target: str, kind: str, flags: int) -> None:
 def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
     """Have the kernel signal this process when the thread that made it ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "prctl")
+
+
+def become_subreaper() -> None:
+    """Adopt descendants whose parents end, as init does."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
 def has_cap_sys_admin() -> bool:
