@@ -19,6 +19,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
+#: Of tables: a narrower terminal wraps them.
+_LEAST_WIDTH = 120
+
 fabric_option = click.option(
     "--fabric", metavar="NAME", help="Which running fabric; not needed where only one is running."
 )
@@ -34,10 +37,13 @@ def require_linux() -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that leaves names, numbers and brackets alone."""
+    """A rich console that leaves names, numbers and brackets alone, and cuts no table to fit a pipe."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False)
+    made = Console(stderr=stderr, highlight=False, markup=False)
+    if made.width < _LEAST_WIDTH:
+        made.width = _LEAST_WIDTH
+    return made
 
 
 def write_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from testbed.addressing import AddressPlan
-from testbed.errors import InfrastructureError, UnhealedError
+from testbed.errors import InfrastructureError, LabError, UnhealedError
 from testbed.fabric.netns import build, messages
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
@@ -125,8 +125,12 @@ class NetnsFabric:
 
     def _require(self, name: str, tier: Tier | None, kind: str) -> None:
         found = self._lab.topology.tier(name)
-        if name not in self.plan.namespaces or (found is Tier.HOST) != (tier is Tier.HOST):
+        if name not in self.plan.namespaces:
             raise self._lab.shape.unknown(name, kind)
+        if (found is Tier.HOST) != (tier is Tier.HOST):
+            topology = self._lab.topology
+            nodes = topology.hosts if tier is Tier.HOST else topology.switches
+            raise LabError(f"{name} is not a {kind}", found=name, expected=f"{nodes[0]} … {nodes[-1]}")
 
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back; see the protocol.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import struct
 
 CLONE_NEWNS = 0x0002_0000
@@ -23,6 +24,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _CAP_SYS_ADMIN = 21
+_AF_PACKET, _ETH_P_ALL = 17, 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,6 +48,15 @@ def setns(fd: int, kind: int) -> None:
 def mount(source: str, target: str, kind: str, flags: int) -> None:
     """mount(2) without data. Raises OSError."""
     _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
+
+
+def bind_packets(fd: int, interface: int) -> None:
+    """Have a packet socket receive every protocol on an interface, by index; 0, which Python refuses, for all.
+
+    Raises OSError.
+    """
+    address = struct.pack("=HHiHBB8x", _AF_PACKET, socket.htons(_ETH_P_ALL), interface, 0, 0, 0)
+    _check(_libc.bind(ctypes.c_int(fd), address, ctypes.c_uint(len(address))), "bind")
 
 
 def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
