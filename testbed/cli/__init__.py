@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from testbed import __version__
-from testbed.errors import BedError
+from testbed.errors import BedError, nearest
 
 #: Command → module it is in. A module is imported when its command is used, so that no command pays for another.
 _COMMANDS: Final = {
@@ -41,10 +41,10 @@ _HELP: Final = {
 class _BedGroup(click.Group):
     """A group whose commands end with the exit code of the error they raise, and with its text instead of a trace."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in _COMMANDS:
             return None
         found = getattr(importlib.import_module(f"testbed.cli.{_COMMANDS[name]}"), name)
@@ -54,8 +54,6 @@ class _BedGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from testbed.errors import nearest
-
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
             close = nearest(args[0], _COMMANDS)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {close!r}?" if close else ""))

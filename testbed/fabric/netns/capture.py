@@ -100,8 +100,8 @@ def start(fabric: NetnsFabric, ports: Sequence[Port], output: Path | int, *, sna
     Args:
         fabric: a running fabric.
         ports: of its lab; each becomes an interface of the file, named as in the lab.
-        output: a file, or a descriptor such as a pipe's, which gets pcapng that :func:`testbed.fabric.netns.pcapng.read`
-            and Wireshark read.
+        output: a file, or a descriptor such as a pipe's, which gets pcapng as :func:`testbed.fabric.netns.pcapng.read`
+            and Wireshark read it.
         snap: most bytes kept of each packet, 0 for all.
 
     Raises InfrastructureError, or LabError for a port the lab does not have.

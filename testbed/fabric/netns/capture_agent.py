@@ -117,7 +117,7 @@ def _record(nodes: list[_Node], wake: int) -> None:
     by_fd = {node.ring.fileno(): node for node in nodes}
     for fd in by_fd:
         poll.register(fd, select.POLLIN | select.POLLERR)
-    deadline = None
+    deadline: float | None = None
     while deadline is None or time.monotonic() < deadline:
         timeout = None if deadline is None else max(1.0, 1000 * (deadline - time.monotonic()))
         for fd, events in poll.poll(timeout):

@@ -70,7 +70,7 @@ def _fail(text: str) -> NoReturn:
 def _join(keeper: int) -> bool:
     """Enter the keeper's user namespace, if it has its own, and have children born into its PID namespace."""
     pid = os.open(f"/proc/{keeper}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    rootless = os.stat(f"/proc/{keeper}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
+    rootless = os.readlink(f"/proc/{keeper}/ns/user") != os.readlink("/proc/self/ns/user")
     if rootless:
         user = os.open(f"/proc/{keeper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         setns(user, CLONE_NEWUSER)

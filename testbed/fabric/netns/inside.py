@@ -32,12 +32,12 @@ def processes(keeper_pid: int, namespaces: Mapping[str, int]) -> list[Inside]:
     by_inode = {}
     for node, number in namespaces.items():
         try:
-            by_inode[os.stat(f"/proc/{keeper_pid}/fd/{FIRST_FD + number}").st_ino] = node
+            by_inode[Path(f"/proc/{keeper_pid}/fd/{FIRST_FD + number}").stat().st_ino] = node
         except OSError:
             continue
     found = []
     try:
-        ours = os.stat(f"/proc/{keeper_pid}/ns/pid").st_ino
+        ours = Path(f"/proc/{keeper_pid}/ns/pid").stat().st_ino
     except OSError:
         return []
     for entry in Path("/proc").iterdir():
@@ -51,9 +51,9 @@ def processes(keeper_pid: int, namespaces: Mapping[str, int]) -> list[Inside]:
 def _process(entry: Path, pid_namespace: int, nodes: Mapping[int, str]) -> Inside | None:
     # Other users' processes refuse to be looked into, and any may end meanwhile.
     try:
-        if os.stat(entry / "ns/pid").st_ino != pid_namespace:
+        if (entry / "ns/pid").stat().st_ino != pid_namespace:
             return None
-        node = nodes.get(os.stat(entry / "ns/net").st_ino)
+        node = nodes.get((entry / "ns/net").stat().st_ino)
         argv = tuple((entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1])
     except OSError:
         return None

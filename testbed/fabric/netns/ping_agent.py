@@ -3,8 +3,8 @@
 Descriptors: 0 the request (JSON, see :mod:`testbed.fabric.netns.ping`), 1 one JSON object a line for each probe sent
 that came back, did not in time, or could not be sent. SIGTERM and SIGINT end it with the probes under way still told.
 
-A probe is UDP in IPv6 in IPv6: the kernel adds the outer header, whose destination is the uSID list; the inner one never
-changes, so its checksum holds. Sent at CLOCK_REALTIME before the system call, received at the kernel's own stamp.
+A probe is UDP in IPv6 in IPv6: the kernel adds the outer header, whose destination is the uSID list; the inner one
+never changes, so its checksum holds. Sent at CLOCK_REALTIME before the system call, received at the kernel's own stamp.
 Standard library only.
 """
 
@@ -68,7 +68,8 @@ class _Pinger:
         self._interval: float = request["interval_s"]
         self._timeout: float = request["timeout_s"]
         self._count: int | None = request["count"]
-        self._legs = [(leg["destination"], leg["to"]) for leg in request["legs"]]
+        self._destinations: list[str] = [leg["destination"] for leg in request["legs"]]
+        self._ends: list[int] = [leg["to"] for leg in request["legs"]]
         self._inner = [_inner_head(request["inner_source"], leg["inner_destination"]) for leg in request["legs"]]
         self._sockets = [_open(namespace) for namespace in request["namespaces"]]
         self._under: dict[tuple[int, int], _Under] = {}
@@ -115,7 +116,7 @@ class _Pinger:
         self._stopping = True
 
     def _send(self, sequence: int) -> None:
-        for leg, (destination, _) in enumerate(self._legs):
+        for leg, destination in enumerate(self._destinations):
             sent_ns = time.time_ns()
             packet = self._packet(leg, sequence, sent_ns)
             try:
@@ -131,7 +132,9 @@ class _Pinger:
         body = _BODY.pack(_MAGIC, self._run, leg, sequence, sent_ns)
         length = _UDP_HEAD.size + len(body)
         head = self._inner[leg]
-        checksum = _checksum(head[8:] + struct.pack("!HH", length, _UDP) + _UDP_HEAD.pack(_PORT, _PORT, length, 0) + body)
+        checksum = _checksum(
+            head[8:] + struct.pack("!HH", length, _UDP) + _UDP_HEAD.pack(_PORT, _PORT, length, 0) + body
+        )
         return head + _UDP_HEAD.pack(_PORT, _PORT, length, checksum) + body
 
     def _receive(self, sock: socket.socket) -> None:
@@ -144,14 +147,14 @@ class _Pinger:
                 continue
             magic, run, leg, sequence, sent_ns = _BODY.unpack_from(data, _HEAD.size + _UDP_HEAD.size)
             # Each leg has one place to arrive; a stray elsewhere is somebody else's packet.
-            if magic != _MAGIC or run != self._run or leg >= len(self._legs) or sock is not self._arrives(leg):
+            if magic != _MAGIC or run != self._run or leg >= len(self._ends) or sock is not self._arrives(leg):
                 continue
             t_ns = _stamp(ancillary)
             if self._under.pop((leg, sequence), None) is not None and t_ns is not None:
                 _tell({"leg": leg, "seq": sequence, "ns": t_ns - sent_ns})
 
     def _arrives(self, leg: int) -> socket.socket:
-        return self._sockets[self._legs[leg][1]]
+        return self._sockets[self._ends[leg]]
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -190,7 +193,7 @@ def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int | None:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return int(seconds * 1_000_000_000 + nanoseconds)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
     return None
 
 

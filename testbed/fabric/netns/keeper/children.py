@@ -143,7 +143,7 @@ def _become(
 
 
 def _place(fds: Mapping[int, int], clear: int) -> None:
-    """Give each descriptor its asked number, first moving all to ``clear`` or above, out of the way of those numbers."""
+    """Give each descriptor its asked number, first moving all to ``clear`` or above, out of their way."""
     moved = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, clear) for target, source in fds.items()}
     for target, source in moved.items():
         os.dup2(source, target, inheritable=True)
