@@ -1,19 +1,71 @@
-"""The command line: ``testbed``. Each module of this package holds one group of commands."""
+"""The command line: ``testbed``. Each module of this package holds one command, or one group of commands."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, Final
 
 import click
 
 from testbed import __version__
-from testbed.cli.lab import lab
-from testbed.cli.run import rerun, run
-from testbed.errors import BedError
+from testbed.errors import BedError, nearest
+
+#: Command → module it is in. A module is imported when its command is used, so that no command pays for another.
+_COMMANDS: Final = {
+    "capture": "capture",
+    "doctor": "doctor",
+    "down": "fabrics",
+    "fault": "fault",
+    "lab": "lab",
+    "path": "path",
+    "ping": "ping",
+    "rerun": "run",
+    "run": "run",
+    "shell": "shell",
+    "status": "fabrics",
+    "up": "fabrics",
+}
+#: What ``testbed --help`` says of each, without importing any.
+_HELP: Final = {
+    "capture": "Show or record the packets on the ports of a fabric.",
+    "doctor": "Tell what this machine can and cannot do.",
+    "down": "End running fabrics.",
+    "fault": "Break something on a running fabric, and heal it.",
+    "lab": "Show and check lab files.",
+    "path": "Show the way of an entropy value, hop by hop.",
+    "ping": "Probe paths of a running fabric, hop by hop.",
+    "rerun": "Run again what a result was made by.",
+    "run": "Build a fabric, break it under probes, and measure what that cost.",
+    "shell": "Open a shell, or run a command, on a node.",
+    "status": "List the running fabrics.",
+    "up": "Build a fabric and leave it running.",
+}
 
 
 class _BedGroup(click.Group):
     """A group whose commands end with the exit code of the error they raise, and with its text instead of a trace."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in _COMMANDS:
+            return None
+        found = getattr(importlib.import_module(f"testbed.cli.{_COMMANDS[name]}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            close = nearest(args[0], _COMMANDS)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {close!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _HELP[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,7 +80,3 @@ class _BedGroup(click.Group):
 @click.version_option(__version__, prog_name="testbed")
 def main() -> None:
     """Hardware-in-the-loop testbed for multipath RDMA over multi-plane SRv6 fabrics."""
-
-
-for command in (lab, run, rerun):
-    main.add_command(command)

@@ -50,7 +50,7 @@ def check_machine(nodes: int, links: int) -> None:
             remedy="raise the hard limit of open files (nofile in /etc/security/limits.conf), or use a smaller lab",
         )
     wanted = nodes * _MIB_PER_NODE + links * _MIB_PER_LINK
-    available = _available_mib()
+    available = available_mib()
     if wanted > 0.9 * available:
         raise UnsupportedError(
             f"a fabric of {nodes} nodes and {links} links takes about {wanted:.0f} MiB of kernel memory",
@@ -59,7 +59,8 @@ def check_machine(nodes: int, links: int) -> None:
         )
 
 
-def _available_mib() -> float:
+def available_mib() -> float:
+    """Memory that new fabrics could take, in MiB."""
     with open("/proc/meminfo") as meminfo:
         for line in meminfo:
             if line.startswith("MemAvailable:"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from testbed.addressing import AddressPlan
-from testbed.errors import InfrastructureError, UnhealedError, UsageError
+from testbed.errors import InfrastructureError, LabError, UnhealedError, UsageError
 from testbed.fabric.netns import build, messages
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
@@ -52,7 +52,7 @@ def bring_up(
         planned = plan(lab, addresses)
         client.greet()
         build.build(client, planned, topology.switches, progress)
-        client.note({"lab": lab.model_dump_json(), "runner": os.getpid()})
+        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid()})
     except BaseException:
         client.close()
         raise
@@ -65,7 +65,7 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     notes = client.status()["notes"]
     if "lab" not in notes:
         raise InfrastructureError(f"the fabric {name!r} is still being built", remedy="wait until `testbed up` is done")
-    lab = Lab.model_validate_json(notes["lab"])
+    lab = Lab.model_validate(notes["lab"])
     addresses = AddressPlan(lab)
     return NetnsFabric(client, lab, addresses, plan(lab, addresses), name, logs)
 
@@ -146,8 +146,12 @@ class NetnsFabric:
 
     def _require(self, name: str, tier: Tier | None, kind: str) -> None:
         found = self._lab.topology.tier(name)
-        if name not in self.plan.namespaces or (found is Tier.HOST) != (tier is Tier.HOST):
+        if name not in self.plan.namespaces:
             raise self._lab.shape.unknown(name, kind)
+        if (found is Tier.HOST) != (tier is Tier.HOST):
+            topology = self._lab.topology
+            nodes = topology.hosts if tier is Tier.HOST else topology.switches
+            raise LabError(f"{name} is not a {kind}", found=name, expected=f"{nodes[0]} … {nodes[-1]}")
 
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back; see the protocol.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import struct
 
 CLONE_NEWNS = 0x0002_0000
@@ -18,10 +19,12 @@ CLONE_NEWNET = 0x4000_0000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 0x4000, 0x40000
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _CAP_SYS_ADMIN = 21
+_AF_PACKET, _ETH_P_ALL = 17, 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,9 +50,23 @@ def mount(source: str, target: str, kind: str, flags: int) -> None:
     _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
 
 
+def bind_packets(fd: int, interface: int) -> None:
+    """Have a packet socket receive every protocol on an interface, by index; 0, which Python refuses, for all.
+
+    Raises OSError.
+    """
+    address = struct.pack("=HHiHBB8x", _AF_PACKET, socket.htons(_ETH_P_ALL), interface, 0, 0, 0)
+    _check(_libc.bind(ctypes.c_int(fd), address, ctypes.c_uint(len(address))), "bind")
+
+
 def set_parent_death_signal(number: int = signal.SIGKILL) -> None:
     """Have the kernel signal this process when the thread that made it ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "prctl")
+
+
+def become_subreaper() -> None:
+    """Adopt descendants whose parents end, as init does."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
 def has_cap_sys_admin() -> bool:

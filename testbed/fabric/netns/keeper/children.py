@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unshare
+
+#: Descriptors are first moved to this number or above, clear of those usually asked for in a new process.
+_OUT_OF_THE_WAY = 128
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,13 @@ def _become(
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        floor = max(fds, default=2) + 1
-        failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, floor)
-        _place(fds, floor)
+        clear = max(_OUT_OF_THE_WAY, *fds, 0) + 1
+        if len(fds) > _OUT_OF_THE_WAY // 2:
+            # A process that serves many namespaces, whose descriptors are all held twice for a moment.
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, clear)
+        _place(fds, clear)
         if cwd:
             os.chdir(cwd)
         os.execvpe(argv[0], list(argv), dict(env))
@@ -134,8 +142,8 @@ def _become(
         os._exit(127)
 
 
-def _place(fds: Mapping[int, int], floor: int) -> None:
-    """Give each descriptor its asked number, first moving all out of the way of those numbers, to ``floor`` and up."""
-    moved = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, floor) for target, source in fds.items()}
+def _place(fds: Mapping[int, int], clear: int) -> None:
+    """Give each descriptor its asked number, first moving all to ``clear`` or above, out of their way."""
+    moved = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, clear) for target, source in fds.items()}
     for target, source in moved.items():
         os.dup2(source, target, inheritable=True)
