@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -182,6 +183,19 @@ class AgentSite(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OrdinaryPaths:
+    """Ordinary IPv6 between hosts' NIC addresses, each direction of a pair pinned to one path.
+
+    Attributes:
+        evs: (source host, destination host) → EV, both directions of every pair.
+        mtu: bytes of the largest inner packet the sending host does not fragment; TCP keeps to it by itself.
+    """
+
+    evs: Mapping[tuple[str, str], int]
+    mtu: int
+
+
 class Fabric(Protocol):
     """A lab made real."""
 
@@ -230,6 +244,20 @@ class Fabric(Protocol):
 
     def agent_sites(self, hosts: Sequence[str]) -> Sequence[AgentSite]:
         """Where agents for these hosts run; every host is served by one of them."""
+        ...
+
+    def ordinary_paths(self, evs: Mapping[tuple[str, str], int]) -> AbstractContextManager[OrdinaryPaths]:
+        """Let hosts reach each other's NIC addresses by ordinary IPv6 while the context lasts.
+
+        The source host encapsulates (H.Encaps.Red, RFC 8986 §5.2) towards the EV's path, the destination host
+        decapsulates (End.DT6, RFC 8986 §4.6). A direction has one path at a time.
+
+        Args:
+            evs: (source, destination) → EV. A direction left out takes the EV of the other: the same switches back.
+
+        Raises LabError for an EV that is no path of its pair, UsageError when a direction already has a path,
+        InfrastructureError when the hosts refuse, UnhealedError when what was installed cannot be removed.
+        """
         ...
 
     def set_link(self, link: Link, *, up: bool) -> Event:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from testbed.fabric.protocols import Fabric
+from testbed.traffic.iperf3_agent import Protocol
+from testbed.traffic.iperf3_load import Iperf3Load
 from testbed.traffic.pairs import Pair, choose_pairs
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.probes.plan import SIZE_MIN
@@ -47,4 +49,34 @@ class Traffic:
         each = DEFAULT_TOTAL_RATE / len(chosen) if rate is None else rate
         return PathProbes(
             self._fabric, chosen, rate=each, size=size, evs=evs, seed=drawn, waiting_time_s=waiting_time_s
+        )
+
+    def iperf3(
+        self,
+        pairs: str | Iterable[Pair] = "permutation",
+        *,
+        protocol: Protocol = "tcp",
+        rate: float | None = None,
+        duration_s: int = 10,
+        streams: int = 1,
+        evs: Mapping[Pair, int] | None = None,
+        seed: int | None = None,
+    ) -> Iperf3Load:
+        """iperf3, the plain baseline: TCP or UDP from NIC address to NIC address, each flow over one path.
+
+        Args:
+            pairs: ``permutation``, ``all``, or (source, destination) pairs of host names.
+            protocol: ``tcp`` or ``udp``.
+            rate: bit/s of payload of each flow; by default TCP as fast as it goes, UDP 1 Mbit/s.
+            duration_s: how long to send, whole seconds.
+            streams: parallel streams of each flow, all on its path.
+            evs: pair → EV; by default the flows spread over their EVs.
+            seed: in place of the workloads' own.
+
+        Raises UsageError for values that cannot be, LabError for unknown hosts and EVs that are no paths.
+        """
+        drawn = self._seed if seed is None else seed
+        chosen = choose_pairs(self._fabric.lab, self._fabric.addresses, pairs, drawn)
+        return Iperf3Load(
+            self._fabric, chosen, protocol=protocol, rate=rate, duration_s=duration_s, streams=streams, evs=evs
         )

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnhealedError, UsageError
-from testbed.fabric.netns import build, messages
+from testbed.fabric.netns import build, capabilities, messages, ordinary
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
 from testbed.fabric.netns.state import Route
-from testbed.fabric.protocols import Capabilities
+from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Tier
 from testbed.record import Event, now_ns
-
-_PRESENT = frozenset({"loss-by-reboot", "reboot", "link-down", "path-probes"})
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
@@ -105,10 +105,10 @@ class NetnsFabric:
         """Its uSIDs and addresses."""
         return self._addresses
 
-    @property
+    @cached_property
     def capabilities(self) -> Capabilities:
-        """What it can do, and why not the rest."""
-        return Capabilities(_PRESENT)
+        """What it can do, and why not the rest. Found out when first asked for."""
+        return capabilities.find(rootless=self.client.facts["rootless"])
 
     def host(self, name: str) -> NetnsHost:
         """The host of this name. Raises LabError with the nearest name."""
@@ -143,6 +143,10 @@ class NetnsFabric:
     def agent_sites(self, hosts: Sequence[str]) -> Sequence[NetnsAgentSite]:
         """One process serves all hosts: it opens its sockets in their namespaces."""
         return [NetnsAgentSite(self, [self.host(name) for name in hosts])]
+
+    def ordinary_paths(self, evs: Mapping[tuple[str, str], int]) -> AbstractContextManager[OrdinaryPaths]:
+        """Let hosts reach each other by ordinary IPv6, each direction over one EV; see the protocol."""
+        return ordinary.installed(self, evs)
 
     def _require(self, name: str, tier: Tier | None, kind: str) -> None:
         found = self._lab.topology.tier(name)

@@ -262,7 +262,7 @@ def _srh() -> bytes:
 
 
 @cache
-def _route(action: Action, length: int, source: bool) -> _Template:
+def _route(action: Action, length: int, source: bool, flags: int) -> _Template:
     message = _Route()
     message["family"] = _AF_INET6
     message["dst_len"] = length
@@ -278,7 +278,7 @@ def _route(action: Action, length: int, source: bool) -> _Template:
     if source:
         message["attrs"].append(("RTA_PREFSRC", "fdcc:1:2:3:4:5:6:7"))
         places["source"] = bytes.fromhex("fdcc0001000200030004000500060007")
-    return _Template(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, **places)
+    return _Template(message, RTM_NEWROUTE, NLM_F_CREATE | flags, **places)
 
 
 def _route_values(route: Route) -> dict[str, bytes]:
@@ -290,9 +290,10 @@ def _route_values(route: Route) -> dict[str, bytes]:
     return values
 
 
-def route(entry: Route) -> bytes:
-    """Install a route, in place of one to the same prefix."""
-    return _route(entry.action, entry.length, bool(entry.source))(**_route_values(entry))
+def route(entry: Route, *, exclusive: bool = False) -> bytes:
+    """Install a route, in place of one to the same prefix; ``exclusive``: refused (EEXIST) where there is one."""
+    flags = NLM_F_EXCL if exclusive else NLM_F_REPLACE
+    return _route(entry.action, entry.length, bool(entry.source), flags)(**_route_values(entry))
 
 
 @cache

@@ -250,7 +250,7 @@ def check_ready(line: str, agent: str) -> None:
         failure = json.loads(rest)
         raise InfrastructureError(failure["message"], **failure["detail"])
     raise InfrastructureError(
-        "a probe agent ended before it was ready",
+        "an agent ended before it was ready",
         where=agent,
         found=line.strip() or "end of file",
         expected=READY,
