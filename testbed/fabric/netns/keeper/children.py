@@ -7,13 +7,12 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unshare
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(NamedTuple):
     """A process of the fabric. ``status`` is a pipe that gets its exit code (negative: signal) as text."""
 
     pid: int
