@@ -6,13 +6,16 @@ import errno
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import messages, snapshot
+from testbed.fabric.netns.channel import Message
 from testbed.fabric.netns.client import Batch, Executed, KeeperClient, executed, netlink_request
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
-from testbed.fabric.netns.plan import FabricPlan
+from testbed.fabric.netns.plan import FabricPlan, PlannedLink
 from testbed.fabric.netns.state import Action, NodeState, Route, differences
 
 #: Called with (step, done, total) while a fabric comes up.
@@ -33,7 +36,8 @@ _PROFILES = {"host": _COMMON, "switch": [*_COMMON, ("ipv6/conf/all/forwarding", 
 
 # Measured on kernel 6.18: kernel memory per namespace and per veth pair, configured.
 _MIB_PER_NODE, _MIB_PER_LINK = 0.15, 0.11
-_NAMESPACES_PER_REQUEST = 64
+# Small enough that the keeper works on one part while this process prepares the next or looks at the one before.
+_NAMESPACES_PER_REQUEST = 16
 _VERIFY_DEADLINE_S = 15.0
 _VERIFY_INTERVAL_S = 0.002
 
@@ -73,34 +77,57 @@ def build(client: KeeperClient, plan: FabricPlan, switches: Iterable[str], progr
 
     Raises UnsupportedError for what the kernel lacks, InfrastructureError for anything else that failed.
     """
-    is_switch = set(switches)
-    kinds = ["switch" if node in is_switch else "host" for node in plan.namespaces]
-    profiles = list(_PROFILES)
-    client.send(
-        {
-            "op": "create",
-            "profiles": [_PROFILES[kind] for kind in profiles],
-            "each": [profiles.index(kind) for kind in kinds],
-        }
-    )
-    # The keeper makes namespaces while this process encodes what goes into them.
-    links = _link_batches(plan)
-    states = [
-        (plan.namespaces[node], messages.join(state_messages(state, plan.burst))) for node, state in plan.nodes.items()
-    ]
-    client.answer()
+    progress("namespaces", 0, len(plan.namespaces))
     names = {number: node for node, number in plan.namespaces.items()}
-    _execute(client, links, names, "links", progress)
-    _execute(client, states, names, "tables", progress)
+    for part, answer, _ in client.pipelined(_requests(plan, switches)):
+        if part.batches:
+            raise_refusals(executed(answer), part.batches, names, part.step)
+        progress(part.step, part.done, part.total)
     wait_until_as_planned(client, plan, list(plan.nodes), progress)
 
 
-def _link_batches(plan: FabricPlan) -> list[Batch]:
-    by_namespace: dict[int, list[bytes]] = {}
+@dataclass(frozen=True)
+class _Part:
+    """What one request builds: netlink batches of a step (none: the namespaces), and how far it brings the step."""
+
+    step: str
+    done: int
+    total: int
+    batches: Sequence[Batch] = ()
+
+
+def _requests(plan: FabricPlan, switches: Iterable[str]) -> Iterator[tuple[_Part, Message, bytes]]:
+    """All that is asked of the keeper, encoded as late as possible: it works on the one before meanwhile."""
+    is_switch = set(switches)
+    kinds = ["switch" if node in is_switch else "host" for node in plan.namespaces]
+    profiles = list(_PROFILES)
+    create = {
+        "op": "create",
+        "profiles": [_PROFILES[kind] for kind in profiles],
+        "each": [profiles.index(kind) for kind in kinds],
+    }
+    yield _Part("namespaces", len(kinds), len(kinds)), create, b""
+    by_namespace: dict[int, list[PlannedLink]] = {}
     for link in plan.links:
-        request = messages.veth(link.device, link.peer, FIRST_FD + link.peer_namespace)
-        by_namespace.setdefault(link.namespace, []).append(request)
-    return [(namespace, messages.join(requests)) for namespace, requests in by_namespace.items()]
+        by_namespace.setdefault(link.namespace, []).append(link)
+    steps: list[tuple[str, list[Callable[[], Batch]]]] = [
+        ("links", [partial(_link_batch, number, links) for number, links in by_namespace.items()]),
+        ("tables", [partial(_state_batch, plan, node) for node in plan.nodes]),
+    ]
+    for step, encoders in steps:
+        for start in range(0, len(encoders), _NAMESPACES_PER_REQUEST):
+            batches = [encode() for encode in encoders[start : start + _NAMESPACES_PER_REQUEST]]
+            yield _Part(step, start + len(batches), len(encoders), batches), *netlink_request(batches)
+
+
+def _link_batch(namespace: int, links: Sequence[PlannedLink]) -> Batch:
+    return namespace, messages.join(
+        messages.veth(link.device, link.peer, FIRST_FD + link.peer_namespace) for link in links
+    )
+
+
+def _state_batch(plan: FabricPlan, node: str) -> Batch:
+    return plan.namespaces[node], messages.join(state_messages(plan.nodes[node], plan.burst))
 
 
 def state_messages(state: NodeState, burst: int) -> list[bytes]:
@@ -117,17 +144,6 @@ def state_messages(state: NodeState, burst: int) -> list[bytes]:
 def route_messages(routes: Iterable[Route]) -> list[bytes]:
     """Requests that install routes, a switch's own uSID last: until then nothing passes through it."""
     return [messages.route(route) for route in sorted(routes, key=lambda r: (r.action == Action.UN, r))]
-
-
-def _execute(
-    client: KeeperClient, batches: Sequence[Batch], names: Mapping[int, str], step: str, progress: Progress
-) -> None:
-    for start in range(0, len(batches), _NAMESPACES_PER_REQUEST):
-        progress(step, start, len(batches))
-        part = batches[start : start + _NAMESPACES_PER_REQUEST]
-        answer, _ = client.request(*netlink_request(part))
-        raise_refusals(executed(answer), part, names, step)
-    progress(step, len(batches), len(batches))
 
 
 def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int, str], step: str) -> None:
@@ -162,16 +178,17 @@ def find_differences(
 ) -> dict[str, list[str]]:
     """Nodes that are not as planned, with what is wrong; ``without`` is a route that is to be absent."""
     wrong: dict[str, list[str]] = {}
-    for start in range(0, len(nodes), _NAMESPACES_PER_REQUEST):
-        part = nodes[start : start + _NAMESPACES_PER_REQUEST]
-        found, _ = snapshot.take(client, [plan.namespaces[node] for node in part])
-        for node, state in zip(part, found, strict=True):
-            expected = plan.nodes[node]
-            if without in expected.routes:
-                expected = expected - NodeState(routes={without})
-            lines = differences(expected, state)
-            if lines:
-                wrong[node] = lines
+    parts = [
+        [plan.namespaces[node] for node in nodes[start : start + _NAMESPACES_PER_REQUEST]]
+        for start in range(0, len(nodes), _NAMESPACES_PER_REQUEST)
+    ]
+    for node, state in zip(nodes, snapshot.take_all(client, parts), strict=True):
+        expected = plan.nodes[node]
+        if without in expected.routes:
+            expected = expected - NodeState(routes={without})
+        lines = differences(expected, state)
+        if lines:
+            wrong[node] = lines
     return wrong
 
 
@@ -185,7 +202,8 @@ def wait_until_as_planned(
     """Read nodes back until they are as planned, ``without`` a route that is to come later.
 
     Carrier travels through a kernel work queue, so that links and the routes over them settle a little after the
-    request that raised them. Raises InfrastructureError with the differences that remain at the deadline.
+    request that raised them; where many do so at once, a second after. Asked for a device by its number, kernel 6.8
+    and newer settle it before they answer. Raises InfrastructureError with the differences that remain at the deadline.
     """
     deadline = time.monotonic() + _VERIFY_DEADLINE_S
     pending = list(nodes)
@@ -199,6 +217,17 @@ def wait_until_as_planned(
                 found="; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else ""),
             )
         if wrong:
+            _tell_carrier(client, plan, wrong)
             time.sleep(_VERIFY_INTERVAL_S)  # The poll interval of a wait with a deadline.
         pending = list(wrong)
     progress("verify", len(nodes), len(nodes))
+
+
+def _tell_carrier(client: KeeperClient, plan: FabricPlan, nodes: Iterable[str]) -> None:
+    """Have the kernel settle the carrier of every device of some nodes now; an older one does it when it does."""
+    client.netlink(
+        [
+            (plan.namespaces[node], messages.join(messages.link_query(d.ifindex) for d in plan.nodes[node].devices))
+            for node in nodes
+        ]
+    )

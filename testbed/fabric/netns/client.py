@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import testbed
 from testbed.errors import InfrastructureError, UnsupportedError
@@ -30,8 +31,10 @@ _START = (
     "from testbed.fabric.netns.keeper.main import main; main(sys.argv[1:])"
 )
 _ANSWER_TIMEOUT_S = 120.0
+_REQUESTS_AHEAD = 2
 
 Batch = tuple[int, bytes]
+_About = TypeVar("_About")
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,29 @@ class KeeperClient:
             self.send(message, payload, fds)
             return self.answer()
 
+    def pipelined(self, requests: Iterable[tuple[_About, Message, bytes]]) -> Iterator[tuple[_About, Message, bytes]]:
+        """Send requests while earlier ones are carried out; what each is about, with its answer, in order.
+
+        The keeper then always has work while its client prepares the next request or looks at the last answer. Other
+        threads' requests wait until the iterator is exhausted or closed. Raises InfrastructureError at the first that
+        is refused.
+        """
+        waiting: deque[_About] = deque()
+        with self._lock:
+            try:
+                for about, message, payload in requests:
+                    if len(waiting) == _REQUESTS_AHEAD:
+                        yield waiting.popleft(), *self.answer()
+                    self.send(message, payload)
+                    waiting.append(about)
+                while waiting:
+                    yield waiting.popleft(), *self.answer()
+            finally:
+                # An answer left in the channel would be taken for that of the next request.
+                for _ in waiting:
+                    with contextlib.suppress(InfrastructureError):
+                        self.answer()
+
     def netlink(self, batches: Sequence[Batch], *, stamped: bool = False) -> Executed:
         """Carry out netlink messages; the kernel has done so when this returns."""
         answer, _ = self.request(*netlink_request(batches, stamped=stamped))
@@ -182,8 +208,14 @@ class KeeperClient:
 
     def dump(self, namespaces: Sequence[int], requests: bytes) -> tuple[list[bytes], int]:
         """Answers to netlink dump requests, per namespace, and CLOCK_REALTIME (ns) after the last."""
-        answer, payload = self.request({"op": "dump", "namespaces": list(namespaces)}, requests)
-        return list(_cut(payload, answer["lengths"])), answer["t_ns"]
+        ((found, t_ns),) = self.dumps([namespaces], requests)
+        return found, t_ns
+
+    def dumps(self, parts: Iterable[Sequence[int]], requests: bytes) -> Iterator[tuple[list[bytes], int]]:
+        """As :meth:`dump`, for several groups of namespaces, the next being read while one is looked at."""
+        asked = ((None, {"op": "dump", "namespaces": list(part)}, requests) for part in parts)
+        for _, answer, payload in self.pipelined(asked):
+            yield list(_cut(payload, answer["lengths"])), answer["t_ns"]
 
     def undo(self, key: str, batches: Sequence[Batch]) -> None:
         """Leave the inverse of a change with the keeper, before the change is made."""

@@ -20,9 +20,18 @@ from pyroute2.netlink.rtnl.tcmsg import sched_tbf, tcmsg
 
 from testbed.fabric.netns.state import Action, Address, Device, Neighbour, Route, Shaper
 
-RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC = 16, 20, 24, 25, 28, 36
+RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC = (
+    16,
+    18,
+    20,
+    24,
+    25,
+    28,
+    36,
+)
 NLM_F_REQUEST, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x100, 0x200, 0x400
 _IFF_UP = 1
+_SKIP_STATS = 1 << 3
 _AF_INET6, _AF_UNSPEC = 10, 0
 _NUD_PERMANENT = 0x80
 _IFA_F_NODAD_NOPREFIXROUTE = 0x02 | 0x200
@@ -193,6 +202,19 @@ def link_up(index: int) -> bytes:
 def link_down(index: int) -> bytes:
     """Set an interface down; the kernel then removes its routes and neighbours."""
     return _link(0)(index=_U32(index))
+
+
+@cache
+def _link_query() -> _Template:
+    message = ifinfmsg()
+    message["index"] = _MARK_A
+    message["attrs"] = [("IFLA_EXT_MASK", _SKIP_STATS)]
+    return _Template(message, RTM_GETLINK, 0, index=_U32(_MARK_A))
+
+
+def link_query(index: int) -> bytes:
+    """Ask for an interface, without its statistics."""
+    return _link_query()(index=_U32(index))
 
 
 @cache

@@ -6,7 +6,7 @@ Decoded by hand: pyroute2 takes some 0.3 ms a message, and a fabric has thousand
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, NodeState, Route, Shaper
@@ -51,6 +51,12 @@ def take(client: KeeperClient, namespaces: Sequence[int]) -> tuple[list[NodeStat
     """The state of each namespace, and CLOCK_REALTIME (ns) by which all of it had been read."""
     answers, t_ns = client.dump(namespaces, _ALL)
     return [_decode(answer) for answer in answers], t_ns
+
+
+def take_all(client: KeeperClient, parts: Iterable[Sequence[int]]) -> Iterator[NodeState]:
+    """The state of each namespace of several groups, a group being read while the one before it is decoded."""
+    for answers, _ in client.dumps(parts, _ALL):
+        yield from map(_decode, answers)
 
 
 def take_routes(client: KeeperClient, namespace: int) -> set[Route]:

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, unshare
 
@@ -16,8 +16,7 @@ from testbed.fabric.netns.syscalls import CLONE_NEWNS, MS_NODEV, MS_NOEXEC, MS_N
 _OUT_OF_THE_WAY = 128
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(NamedTuple):
     """A process of the fabric. ``status`` is a pipe that gets its exit code (negative: signal) as text."""
 
     pid: int

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from typing import Any, NoReturn
 
 from testbed.fabric.netns import channel
@@ -131,6 +130,9 @@ def _serve(runner: socket.socket, listener: socket.socket | None, detach: int, f
     except channel.ChannelClosedError:
         os._exit(0)
     except BaseException:
+        # Here, because every start would pay for it.
+        import traceback
+
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

@@ -6,13 +6,12 @@ taking them back, the keeper plays them, the last one first; what the kernel the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from testbed.fabric.netns.keeper.namespaces import Namespaces
 
 
-@dataclass(frozen=True)
-class Undo:
+class Undo(NamedTuple):
     """One change's inverse: netlink messages per namespace, in order."""
 
     owner: int
