@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from testbed.traffic.probes.plan import Port, ReceiveHost, ReceivePlan, SendFlow, SendHost, SendPlan, check_ready, to_json
+from testbed.traffic.probes.plan import (
+    Port,
+    ReceiveHost,
+    ReceivePlan,
+    SendFlow,
+    SendHost,
+    SendPlan,
+    check_ready,
+    to_json,
+)
 from testbed.traffic.probes.shared import Kind, SampleFile
 
 BLOCK = "5f00:10"
@@ -55,7 +64,9 @@ class Node:
         self.run("ip", "-6", "-batch", "-", text="\n".join(lines) + "\n")
 
     def sysctl(self, **values: int) -> None:
-        self.run("sh", "-c", "\n".join(f"echo {value} > /proc/sys/net/ipv6/conf/{key}" for key, value in values.items()))
+        self.run(
+            "sh", "-c", "\n".join(f"echo {value} > /proc/sys/net/ipv6/conf/{key}" for key, value in values.items())
+        )
 
 
 def connect(a: Node, a_port: str, b: Node, b_port: str) -> None:

@@ -333,7 +333,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for what, values in (
         ("runner's end after the kill", [outcome.runner_ended_s for outcome in outcomes]),
         ("last process after that", [outcome.processes_gone_s for outcome in outcomes]),
-        ("namespace released after that", [o.namespace_released_s for o in outcomes if o.namespace_released_s is not None]),
+        (
+            "namespace released after that",
+            [o.namespace_released_s for o in outcomes if o.namespace_released_s is not None],
+        ),
     ):
         if values:
             middle, most = statistics.median(values), max(values)

@@ -1,6 +1,6 @@
 """What the soak kills: a whole experiment on a tiny fabric, saying on standard output which phase it has reached.
 
-    python -m tests.soak.runner NAME
+python -m tests.soak.runner NAME
 """
 
 from __future__ import annotations
