@@ -66,7 +66,7 @@ class Completed:
 
 
 class Process(Protocol):
-    """A process on a node."""
+    """A process on a node. When it ends, what it left running in its session ends too."""
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -106,9 +106,12 @@ class _Agents:
 
     def wait_ended(self) -> None:
         for process in self.processes:
-            code = process.wait(_STOP_S)
-            if code:
-                raise InfrastructureError(f"a probe agent failed with exit code {code}", found=process.output()[-2000:])
+            _check_code(process, process.wait(_STOP_S))
+
+    def check_alive(self) -> None:
+        """Raise InfrastructureError for an agent that failed or was killed, rather than wait for what it cannot do."""
+        for process in self.processes:
+            _check_code(process, process.poll())
 
     def counter(self, name: str) -> int:
         return sum(file.counters()[name] for file in self.files)
@@ -180,6 +183,7 @@ class ProbeRun:
             missing = set(evs) - arrived
             if not missing:
                 return
+            self._check_alive()
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     f"no packet of {len(missing)} of {len(evs)} flows arrived within {_FLOWING_S:.0f} s",
@@ -198,6 +202,7 @@ class ProbeRun:
             waiting = sum(have < wanted[flow] for flow, have in zip(wanted, self._offered(wanted), strict=True))
             if not waiting:
                 return
+            self._check_alive()
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     f"{waiting} of {len(wanted)} flows did not send as many packets as waited for within {timeout_s} s",
@@ -205,6 +210,10 @@ class ProbeRun:
                     remedy="raise the rate, or use fewer EVs",
                 )
             time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
+
+    def _check_alive(self) -> None:
+        self._senders.check_alive()
+        self._receivers.check_alive()
 
     def _offered(self, flows: Collection[int]) -> list[int]:
         counts = [np.bincount(file.sent()["flow"], minlength=max(flows) + 1) for file in self._senders.files]
@@ -247,6 +256,11 @@ class ProbeRun:
         deadline = time.monotonic() + waiting_time_s
         while time.monotonic() < deadline and self._receivers.counter("received") < self._senders.counter("sent"):
             time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
+
+
+def _check_code(process: Process, code: int | None) -> None:
+    if code:
+        raise InfrastructureError(f"a probe agent failed with exit code {code}", found=process.output()[-2000:])
 
 
 def _gathered(parts: list[npt.NDArray[np.void]], dtype: npt.DTypeLike) -> npt.NDArray[np.void]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -56,6 +57,17 @@ class Executed:
 
     refusals: tuple[Refused, ...]
     stamps: tuple[tuple[tuple[int, int], ...], ...]
+
+
+class RequestRefusedError(InfrastructureError):
+    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel."""
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(
+            f"the fabric's keeper refused a request: {reason}",
+            found=errno.errorcode.get(number, "") if number else "",
+        )
+        self.reason = reason
 
 
 class KeeperClient:
@@ -165,18 +177,21 @@ class KeeperClient:
         except (ChannelClosedError, TimeoutError, OSError) as error:
             raise self._lost("the keeper is gone", error) from error
         if not answer.pop("ok"):
-            number = answer["errno"]
-            raise InfrastructureError(
-                f"the fabric's keeper refused a request: {answer['error']}",
-                found=errno.errorcode.get(number, "") if number else "",
-            )
+            raise RequestRefusedError(answer["error"], answer["errno"])
         return answer, payload
 
     def request(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> tuple[Message, bytes]:
         """Send a request and return its answer. Raises InfrastructureError."""
         with self._lock:
-            self.send(message, payload, fds)
-            return self.answer()
+            try:
+                self.send(message, payload, fds)
+                return self.answer()
+            except InfrastructureError:
+                raise
+            except BaseException:
+                # Interrupted between a request and its answer: the next one would be taken for its answer.
+                self.close()
+                raise
 
     def pipelined(self, requests: Iterable[tuple[_About, Message, bytes]]) -> Iterator[tuple[_About, Message, bytes]]:
         """Send requests while earlier ones are carried out; what each is about, with its answer, in order.
@@ -237,25 +252,32 @@ class KeeperClient:
     def detach(self) -> None:
         """Let the fabric outlive this process."""
         self.request({"op": "detach"})
-        self._warden = None
+        if self._warden is not None:
+            self._warden.returncode = 0  # Nobody here is to wait for it any more, or to warn that nobody did.
+            self._warden = None
 
     def end(self, timeout_s: float = 10.0) -> None:
-        """End the fabric and wait until its keeper is gone. Raises InfrastructureError on the deadline."""
+        """End the fabric and wait until all of it is gone. Raises InfrastructureError on the deadline."""
+        if self._closed:
+            return
         try:
-            self.request({"op": "end"})
-        except InfrastructureError:
-            # Gone already, by whatever means: what was asked for is so.
+            # The warden ends last: after it has reaped the keeper, whose processes the kernel has ended before.
+            warden = os.pidfd_open(self.warden_pid)
+        except OSError:
             self.close()
             return
-        self._sock.settimeout(timeout_s)
         try:
-            while self._sock.recv(4096):
-                pass
-        except TimeoutError as error:
-            raise InfrastructureError(f"the fabric's keeper did not end within {timeout_s} s") from error
-        except OSError:
-            pass
+            # A fabric that is gone already, by whatever means, is as asked for.
+            with contextlib.suppress(InfrastructureError):
+                self.request({"op": "end"})
+            poll = select.poll()
+            poll.register(warden, select.POLLIN)
+            ended = poll.poll(timeout_s * 1000)
+        finally:
+            os.close(warden)
         self.close()
+        if not ended:
+            raise InfrastructureError(f"the fabric's keeper did not end within {timeout_s} s")
 
     def close(self) -> None:
         """Close the connection; a fabric that was not detached ends with it."""

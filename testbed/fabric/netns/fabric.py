@@ -64,6 +64,7 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     client = KeeperClient.connect(name)
     notes = client.status()["notes"]
     if "lab" not in notes:
+        client.close()
         raise InfrastructureError(f"the fabric {name!r} is still being built", remedy="wait until `testbed up` is done")
     lab = Lab.model_validate(notes["lab"])
     addresses = AddressPlan(lab)

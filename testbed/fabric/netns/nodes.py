@@ -44,27 +44,22 @@ class NetnsNode:
         self, argv: Sequence[str], *, timeout_s: float = 30.0, env: Mapping[str, str] | None = None, check: bool = True
     ) -> Completed:
         """Run a command to its end. Raises InfrastructureError on the deadline or, with ``check``, for a failure."""
-        errors = processes.open_memory()
-        try:
+        with processes.open_memory() as errors:
             process = processes.start(
                 self._fabric.client, self._name, self.namespace, argv, env, fds={2: errors.fileno()}
             )
             try:
                 code = process.wait(timeout_s)
-            except InfrastructureError:
+            except BaseException:
                 process.stop(0.5)
                 raise
             errors.seek(0)
-            stderr = errors.read().decode(errors="replace")
-        finally:
-            errors.close()
+            stdout, stderr = process.output(whole=True), errors.read().decode(errors="replace")
         if check and code != 0:
             raise InfrastructureError(
-                f"{' '.join(argv)} failed with exit code {code}",
-                where=self._name,
-                found=(stderr or process.output())[-2000:],
+                f"{' '.join(argv)} failed with exit code {code}", where=self._name, found=(stderr or stdout)[-2000:]
             )
-        return Completed(tuple(argv), code, process.output(), stderr)
+        return Completed(tuple(argv), code, stdout, stderr)
 
     def popen(
         self,

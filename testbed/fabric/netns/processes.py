@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from testbed.errors import InfrastructureError
-from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
 from testbed.fabric.protocols import Ready
 
 _OUTPUT_TAIL = 1 << 20
@@ -97,11 +97,11 @@ class NetnsProcess:
             self.signal(signal.SIGKILL)
         return self.wait(10.0)
 
-    def output(self) -> str:
-        """What it printed so far, at most the last MiB."""
+    def output(self, *, whole: bool = False) -> str:
+        """What it printed so far, at most the last MiB unless the ``whole`` of it is asked for."""
         size = os.fstat(self._output).st_size
-        start = max(0, size - _OUTPUT_TAIL)
-        return os.pread(self._output, _OUTPUT_TAIL, start).decode(errors="replace")
+        start = 0 if whole else max(0, size - _OUTPUT_TAIL)
+        return os.pread(self._output, size - start, start).decode(errors="replace")
 
     def __del__(self) -> None:
         if self._returncode is None:
@@ -152,6 +152,15 @@ def start(
             },
             fds=[*numbers, writer],
         )
+    except RequestRefusedError as error:
+        os.close(reader)
+        os.close(output)
+        raise InfrastructureError(
+            f"{argv[0] if argv else 'an empty command line'} cannot be started",
+            where=node,
+            found=error.reason,
+            remedy="the program has to be on this machine, in PATH or given by its path",
+        ) from error
     except BaseException:
         os.close(reader)
         os.close(output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv6Address
@@ -106,9 +106,8 @@ class NodeState:
     def __bool__(self) -> bool:
         return bool(self.devices or self.addresses or self.neighbours or self.routes or self.shapers)
 
-    def lines(self) -> list[str]:
-        """Each entry as one line that reads like iproute2's output."""
-        names = {device.ifindex: device.name for device in self.devices}
+    def lines(self, names: Mapping[int, str]) -> list[str]:
+        """Each entry as one line that reads like iproute2's output; ``names`` of interfaces by their index."""
 
         def dev(index: int) -> str:
             return f"dev {names[index]}" if index in names else f"ifindex {index}"
@@ -128,8 +127,9 @@ class NodeState:
 
 def differences(expected: NodeState, found: NodeState) -> list[str]:
     """What a node lacks and what it has too much, a line each; empty when it is as planned."""
-    return [f"missing {line}" for line in (expected - found).lines()] + [
-        f"unexpected {line}" for line in (found - expected).lines()
+    names = {device.ifindex: device.name for state in (found, expected) for device in state.devices}
+    return [f"missing {line}" for line in (expected - found).lines(names)] + [
+        f"unexpected {line}" for line in (found - expected).lines(names)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -90,7 +91,7 @@ class Children:
                 self.signal(child.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """Collect every ended process, adopted orphans too, and tell the exit codes."""
+        """Collect every ended process, adopted orphans too, tell the exit codes, and end what each left in its session."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -100,6 +101,9 @@ class Children:
                 return
             child = self._children.pop(pid, None)
             if child is not None:
+                # What it left running in its session, which nobody could name any more.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
                 with contextlib.suppress(OSError):
                     os.write(child.status, f"{os.waitstatus_to_exitcode(status)}\n".encode())
                 os.close(child.status)
@@ -137,6 +141,8 @@ def _become(
         os.execvpe(argv[0], list(argv), dict(env))
     except OSError as error:
         os.write(failure, f"{error.errno or 0} {error.strerror or error}".encode())
+    except Exception as error:  # A null byte in an argument, an empty command line.
+        os.write(failure, f"{errno.EINVAL} {error}".encode(errors="replace"))
     finally:
         os._exit(127)
 

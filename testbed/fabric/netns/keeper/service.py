@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -82,7 +83,11 @@ class Service:
         self._poll.register(client, select.POLLIN)
 
     def _accept(self, listener: socket.socket) -> None:
-        client, _ = listener.accept()
+        try:
+            client, _ = listener.accept()
+        except OSError as error:
+            _complain(f"a client was not accepted: {error}")
+            return
         _, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         # Seen from inside a user namespace another user's uid is the overflow uid, never ours.
         if uid in (os.getuid(), 0):
@@ -97,7 +102,10 @@ class Service:
             request, payload, fds = channel.receive(client)
             answer, data = self._answer(request, payload, fds, fd)
             channel.send(client, answer, data)
-        except (ChannelClosedError, TimeoutError, ValueError, UnicodeDecodeError):
+        except (ChannelClosedError, TimeoutError):
+            self._lose(fd)
+        except Exception as error:  # Whatever a client sends, it must cost nobody else the fabric.
+            _complain(f"client {fd} is cut off: {error!r}")
             self._lose(fd)
         finally:
             for number in fds:
@@ -123,7 +131,7 @@ class Service:
             answer, data = operation(request, payload, fds, client)
         except OSError as error:
             return {"ok": False, "errno": error.errno or 0, "error": error.strerror or str(error)}, b""
-        except (KeyError, TypeError, IndexError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             return {"ok": False, "errno": 0, "error": f"malformed {request.get('op')} request: {error!r}"}, b""
         return {"ok": True, **answer}, data
 
@@ -217,6 +225,13 @@ class Service:
     def _do_end(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._end()
         return {}, b""
+
+
+def _complain(text: str) -> None:
+    """Say it where the runner looks when the keeper is gone; a detached fabric may have nobody who listens."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _batches(request: Message, payload: bytes) -> list[tuple[int, bytes]]:

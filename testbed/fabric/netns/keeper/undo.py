@@ -42,6 +42,10 @@ class UndoList:
         """Carry out what a client that is gone has left behind."""
         for undo in reversed([undo for undo in self._pending if undo.owner == owner]):
             for namespace, messages in undo.batches:
-                for refusal in namespaces.execute(namespace, messages):
-                    self.unhealed.append(f"{undo.key}: errno {refusal.errno} {refusal.text}")
+                try:
+                    refusals = namespaces.execute(namespace, messages)
+                except (OSError, ValueError) as error:
+                    self.unhealed.append(f"{undo.key}: {error}")
+                    continue
+                self.unhealed += [f"{undo.key}: errno {refusal.errno} {refusal.text}" for refusal in refusals]
         self._pending = [undo for undo in self._pending if undo.owner != owner]
