@@ -41,7 +41,7 @@ class Narrator:
 
     def summary(self, result: Result, page: Path) -> None:
         """The result as tables, and where its page is."""
-        from testbed_reports.text import print_result
+        from testbed_reports.text import print_summary
 
-        print_result(result, self.console)
+        print_summary(result, self.console)
         self.console.print(f"\nPage: [bold]{escape(str(page))}[/]", soft_wrap=True)

@@ -119,9 +119,7 @@ def test_tcp_reaches_the_emulated_rate_minus_headers(fabric: NetnsFabric, traffi
     assert_nothing_left(fabric)
 
 
-def test_udp_below_the_emulated_rate_arrives_whole_and_above_it_does_not(
-    fabric: NetnsFabric, traffic: Traffic
-) -> None:
+def test_udp_below_the_emulated_rate_arrives_whole_and_above_it_does_not(fabric: NetnsFabric, traffic: Traffic) -> None:
     rate, mtu = fabric.lab.emulated_rate, fabric.lab.link.mtu
     assert rate is not None
     inner = mtu - 24 - IPV6
