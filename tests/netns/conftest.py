@@ -11,7 +11,7 @@ import pytest
 from testbed.errors import UnsupportedError
 from testbed.fabric.netns.fabric import NetnsFabric, bring_up
 from testbed.lab import Lab
-from testbed.pytest_plugin import NOT_RUN
+from testbed.pytest_plugin.outcomes import NOT_RUN
 
 TINY = "name: tiny\nplanes: 2\nt0_per_plane: 2\nt1_per_plane: 2\nhosts_per_t0: 1\n"
 QUICK_REBOOT = "reboot:\n  cold: {links_lost: 50 ms, tables_empty: 50 ms}\n"

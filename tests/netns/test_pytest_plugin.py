@@ -12,7 +12,9 @@ import time
 import pytest
 
 from testbed.errors import ExitCode
+from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
+from testbed.measure.resultfile import read_result
 
 TINY = """
 name: tiny
@@ -159,6 +161,32 @@ def test_each_xdist_worker_has_a_fabric_of_its_own(suite: pytest.Pytester) -> No
         """
     )
     run(suite, "-n", "2").assert_outcomes(passed=4)
+
+
+def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_fails(traffic, measure):
+            flows = traffic.probes(rate=100)
+            with flows.running():
+                flows.wait_rounds(3)
+            measure(flows)
+            assert False
+
+        def test_passes(fabric):
+            pass
+        """
+    )
+    result = run(suite, "--pcap-on-failure", "packets", "--results", "results")
+    result.assert_outcomes(failed=1, passed=1)
+    (kept,) = (suite.path / "packets").iterdir()
+    assert kept.name.endswith("test_fails.pcapng")
+    records, totals = capture.read(kept)
+    assert len(totals) == 16, "two hosts, six ports on T0s of each plane and their T1s' two"
+    assert any(record.port == "p1-t1-0:t0-1" for record in records)
+    (folder,) = (suite.path / "results").iterdir()
+    assert read_result(folder / "result.json").command[0] == "pytest"
+    assert (folder / "index.html").stat().st_size > 10_000
 
 
 def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -> None:

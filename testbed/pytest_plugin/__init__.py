@@ -1,0 +1,32 @@
+"""The pytest door: ``--lab`` and the fixtures ``lab``, ``fabric``, ``traffic``, ``faults`` and ``measure``.
+
+One fabric is built per session (per worker under xdist) and handed from test to test; after each test it is compared
+with its plan, and rebuilt if a test left it changed.
+"""
+
+from testbed.pytest_plugin.fixtures import _fabric_pool, fabric, faults, lab, measure, traffic
+from testbed.pytest_plugin.hooks import (
+    pytest_addoption,
+    pytest_configure,
+    pytest_report_teststatus,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
+from testbed.pytest_plugin.measuring import Measure
+
+__all__ = [
+    "Measure",
+    "_fabric_pool",
+    "fabric",
+    "faults",
+    "lab",
+    "measure",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_report_teststatus",
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "traffic",
+]

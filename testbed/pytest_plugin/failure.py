@@ -1,0 +1,69 @@
+"""What is kept of a test that fails: its fabric until Enter is pressed, and the packets on every port."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from testbed.fabric.netns.fabric import NetnsFabric
+
+#: Set on an item whose call failed.
+FAILED = pytest.StashKey[bool]()
+#: Captures that were kept, for the summary.
+CAPTURES = pytest.StashKey[list[str]]()
+#: Bytes kept of each packet: both IPv6 headers, UDP, and the start of what it carries.
+_SNAP = 192
+
+
+@contextmanager
+def capturing(fabric: NetnsFabric, item: pytest.Item) -> Iterator[None]:
+    """Record every port of a fabric while a test runs, and keep that if it fails; nothing without the option."""
+    folder = item.config.getoption("--pcap-on-failure")
+    if folder is None:
+        yield
+        return
+    from testbed.fabric.netns import capture
+
+    memory = os.memfd_create("capture", os.MFD_CLOEXEC)
+    try:
+        ports = capture.ports_of(fabric, list(fabric.lab.topology.nodes))
+        with capture.start(fabric, ports, memory, snap=_SNAP):
+            yield
+        if item.stash.get(FAILED, False):
+            item.config.stash[CAPTURES].append(_keep(memory, Path(folder), item.nodeid))
+    finally:
+        os.close(memory)
+
+
+def _keep(memory: int, folder: Path, nodeid: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (re.sub(r"[^A-Za-z0-9._-]+", "_", nodeid)[-150:] + ".pcapng")
+    os.lseek(memory, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(memory), "rb") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    return f"{nodeid}: {path}"
+
+
+def pause(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Keep the fabric of a failed test up until Enter is pressed, and say how to look into it."""
+    fabric = getattr(item, "funcargs", {}).get("fabric")
+    capture = item.config.pluginmanager.getplugin("capturemanager")
+    if fabric is None or capture is None or os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    capture.suspend(in_=True)
+    try:
+        text = f"\n{report.longreprtext}\n\n{item.nodeid} failed. Its fabric is up:\n"
+        text += f"  testbed shell --fabric {fabric.name} {fabric.lab.topology.hosts[0]}\n"
+        text += f"  testbed status {fabric.name}\n"
+        item.config.get_terminal_writer().write(text)
+        input("Press Enter to go on. ")
+    finally:
+        capture.resume()

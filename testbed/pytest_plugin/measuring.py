@@ -1,0 +1,62 @@
+"""``measure(flows, *faults)``: figures of a finished workload, limits that fail a test, results that are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.pytest_plugin.outcomes import UNKNOWN
+
+if TYPE_CHECKING:
+    from testbed.experiment.measurement import Measured
+    from testbed.faults.scope import FaultScope
+    from testbed.lab import Lab
+    from testbed.traffic.path_probes import PathProbes
+
+
+class Measure:
+    """Measures finished workloads, and fails the test where the lab's limits are not kept."""
+
+    def __init__(self, lab: Lab, item: pytest.Item) -> None:
+        self._lab = lab
+        self._item = item
+        self.taken: list[Measured] = []
+
+    def __call__(self, flows: PathProbes, *faults: FaultScope) -> Measured:
+        """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
+
+        Fails the test when a limit is not kept, and when it cannot be known whether it is.
+        """
+        from testbed.experiment.measurement import measure
+        from testbed.measure.limits import Outcome
+
+        measured = measure(self._lab, flows, faults)
+        self.taken.append(measured)
+        self._keep(measured)
+        outcomes = {judgement.outcome for judgement in measured.judgements}
+        if Outcome.FAIL in outcomes:
+            pytest.fail("\n".join(measured.reasons), pytrace=False)
+        if measured.judgements and (measured.unknown_because or Outcome.UNKNOWN in outcomes):
+            pytest.fail(UNKNOWN + "\n".join(measured.reasons), pytrace=False)
+        return measured
+
+    def _keep(self, measured: Measured) -> None:
+        """Write result, samples and page below ``--results``, where that is given."""
+        config = self._item.config
+        results = config.getoption("--results")
+        if results is None:
+            return
+        from testbed.experiment.run_folder import RunFolder
+
+        folder = RunFolder.create(Path(results), self._item.name)
+        folder.keep(
+            measured,
+            self._lab,
+            measured.faults,
+            [],
+            title=self._item.name,
+            command=("pytest", self._item.nodeid, "--lab", config.getoption("--lab")),
+            seeds={"workload": measured.flows.seed},
+        )

@@ -1,0 +1,50 @@
+"""The one fabric of a session: built when first asked for, handed from test to test while pristine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.errors import BedError
+
+if TYPE_CHECKING:
+    from testbed.fabric.netns.fabric import NetnsFabric
+    from testbed.lab import Lab
+
+
+class FabricPool:
+    """The one fabric of a session: built when first asked for, kept while pristine."""
+
+    def __init__(self, lab: Lab, logs: Path | None) -> None:
+        self._lab = lab
+        self._logs = logs
+        self._fabric: NetnsFabric | None = None
+
+    def take(self) -> NetnsFabric:
+        """A pristine fabric."""
+        if self._fabric is None:
+            from testbed.fabric.netns.fabric import bring_up
+
+            worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+            name = f"pytest-{self._lab.name}-{os.getpid()}{f'-{worker}' if worker else ''}"
+            self._fabric = bring_up(self._lab, name=name, logs=self._logs)
+        return self._fabric
+
+    def give_back(self) -> list[str]:
+        """Check the fabric after a test; one that is not as planned is ended. Returns what was wrong with it."""
+        if self._fabric is None:
+            return []
+        try:
+            wrong = self._fabric.check()
+        except BedError as error:
+            wrong = [str(error)]
+        if wrong:
+            self.close()
+        return wrong
+
+    def close(self) -> None:
+        """End the fabric."""
+        if self._fabric is not None:
+            self._fabric.close()
+            self._fabric = None
