@@ -75,7 +75,7 @@ def draw_topology(lab: Lab, found: Marks) -> Markup:
     hosts = len(lab.topology.hosts)
     columns = min(lab.planes, 8 if not whole or hosts <= 6 else 4 if hosts <= 20 else 2)
     width = (WIDTH - _GAP * (columns - 1)) / columns
-    height = _HEIGHT if whole else 214.0
+    height = _HEIGHT if whole else 190.0
     panels = []
     planes = [plane for plane in range(lab.planes) if lab.shape.has_plane(plane)]
     for position, plane in enumerate(planes):
@@ -117,7 +117,9 @@ def _panel(lab: Lab, plane: int, width: float, found: Marks) -> Markup:
     nodes = []
     for names, y in rows:
         step = (width - 16) / max(len(names), 1)
-        nodes += [_node(name, at[name][0], y, step, found) for name in names]
+        # Labels of hosts stand side by side: name every second or fourth where they would touch.
+        every = max(-(-max((6 * len(name) + 3 for name in names), default=0) // max(int(step), 1)), 1)
+        nodes += [_node(name, at[name][0], y, step, found, n % every == 0) for n, name in enumerate(names)]
     return together([el("path", d=lines, class_="link") if lines else "", *loud, *nodes])
 
 
@@ -143,7 +145,7 @@ def _loud_link(link: Link, at: dict[str, tuple[float, float]], found: Marks) -> 
     return el("g", *parts)
 
 
-def _node(name: str, x: float, y: float, step: float, found: Marks) -> Markup:
+def _node(name: str, x: float, y: float, step: float, found: Marks, named: bool) -> Markup:
     host = name.startswith("h")
     faulted, lost = name in found.faulted, found.lost[name]
     width = min(step - 5, 16.0 if host else 42.0)
@@ -155,7 +157,7 @@ def _node(name: str, x: float, y: float, step: float, found: Marks) -> Markup:
         el("rect", x=x - width / 2, y=y - height / 2, width=width, height=height, rx=3.0, class_=kind),
     ]
     short = name if host else name.partition("-")[2]
-    if host and step >= 13:
+    if host and (named or faulted):
         parts.append(text(short, x, y + 19, "small", text_anchor="middle"))
     elif not host and width >= 26:
         parts.append(text(short, x, y + 3.5, "name faulted" if faulted else "name", text_anchor="middle"))

@@ -92,7 +92,9 @@ class Grouped:
 
 def grouped(figures: Sequence[FigureRecord]) -> Grouped:
     """Sort figures into tables."""
-    over_all, thresholds, other = [], [], []
+    over_all: list[FigureRecord] = []
+    thresholds: list[FigureRecord] = []
+    other: list[FigureRecord] = []
     planes: dict[str, list[FigureRecord]] = defaultdict(list)
     flows: dict[str, list[FigureRecord]] = defaultdict(list)
     evs: dict[tuple[str, str], list[FigureRecord]] = defaultdict(list)

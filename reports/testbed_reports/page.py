@@ -34,7 +34,7 @@ from testbed_reports.summary import headlines, read_lab
 
 #: Events a page lists; the result file has all.
 MOST_EVENTS = 300
-_MOST_DROPS = 60
+_MOST_DROPS = 20
 
 
 def write_page(result: Result, path: Path) -> None:
@@ -95,6 +95,7 @@ def _context(result: Result) -> dict[str, Any]:
     lab, no_lab = read_lab(result)
     scale = lab.time_scale if lab else 1.0
     timeline = draw_timeline(result)
+    drops = sorted((drop for drop in result.drops if drop.packets), key=lambda drop: -drop.packets)
     found = marks(lab.shape, result.faults, result.drops) if lab else None
     return {
         "result": result,
@@ -114,8 +115,8 @@ def _context(result: Result) -> dict[str, Any]:
         "stands_for": lambda figure: stands_for(figure, scale),
         "events": _events(result),
         "more_events": max(len(result.events) - MOST_EVENTS, 0),
-        "drops": sorted(result.drops, key=lambda drop: -drop.packets)[:_MOST_DROPS],
-        "more_drops": max(len(result.drops) - _MOST_DROPS, 0),
+        "drops": drops[:_MOST_DROPS],
+        "more_drops": max(len(drops) - _MOST_DROPS, 0),
         "dropped": sum(drop.packets for drop in result.drops),
         "command": shlex.join(result.command),
         "seconds": lambda value: quantity(value, "s"),

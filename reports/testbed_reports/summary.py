@@ -48,7 +48,11 @@ class Headline:
 
 def headlines(result: Result, time_scale: float) -> list[Headline]:
     """The two counts that must be 0, then loss, reordering, failover and outage over all."""
-    return [_unexplained(result), _unhealed(result), *(_figure(result, *each, time_scale) for each in _HEADLINES)]
+    return [
+        _unexplained(result),
+        _unhealed(result),
+        *(_figure(result, label, names, time_scale) for label, names in _HEADLINES),
+    ]
 
 
 def read_lab(result: Result) -> tuple[Lab | None, str]:

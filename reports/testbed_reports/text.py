@@ -120,8 +120,9 @@ def _planes(result: Result) -> Table:
 
 def _drops(result: Result) -> Table:
     out = _table("packets lost at", "cause", "packets>")
-    for drop in sorted(result.drops, key=lambda drop: -drop.packets)[:8]:
+    drops = sorted((drop for drop in result.drops if drop.packets), key=lambda drop: -drop.packets)
+    for drop in drops[:8]:
         out.add_row(Text(drop.hop), Text(drop.cause), Text(count(drop.packets)))
-    if len(result.drops) > 8:
-        out.add_row(Text(f"and {len(result.drops) - 8} more", "dim"))
+    if len(drops) > 8:
+        out.add_row(Text(f"and {len(drops) - 8} more", "dim"))
     return out

@@ -7,9 +7,9 @@ change without changing files that others read.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
@@ -33,6 +33,11 @@ Detail = Annotated[
     dict[str, JsonValue],
     BeforeValidator(lambda value: plain_mapping(value, _DETAIL_CHARACTERS) if isinstance(value, dict) else value),
 ]
+
+
+def _shallow(record: Event | Figure) -> dict[str, Any]:
+    """A dataclass as a mapping; its values as they are, for they need not be copyable."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 class Part(BaseModel):
@@ -63,7 +68,7 @@ class EventRecord(Part):
     @classmethod
     def of(cls, event: Event) -> Self:
         """The event as a result holds it."""
-        return cls(**asdict(event))
+        return cls(**_shallow(event))
 
 
 class FigureRecord(Part):
@@ -87,7 +92,7 @@ class FigureRecord(Part):
             pydantic.ValidationError: a value or resolution that is not a finite number.
 
         """
-        return cls(**asdict(figure))
+        return cls(**_shallow(figure))
 
 
 class LimitRecord(Part):

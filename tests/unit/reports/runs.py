@@ -77,7 +77,7 @@ class Run:
 
 
 def reboot_run(lab: Lab, *, seconds: float = 4.0, rate: int = 4000, seed: int = 7) -> Run:
-    """Every host sends ``rate`` packets/s to the host half the fabric away; EVs through the T1 lose theirs meanwhile."""
+    """Every host sends ``rate`` packets/s to the host half the fabric away; EVs through the T1 lose theirs."""
     started, rng = PressureReading.take(), np.random.default_rng(seed)
     hosts, paths = len(lab.topology.hosts), lab.planes * lab.t1_per_plane
     per_flow = int(seconds * rate)
