@@ -136,10 +136,16 @@ def failures(lab: Lab) -> dict[str, Any]:
     return {"told": told}
 
 
+def shape(lab: Lab, verb: str, *, rate: str, burst: int, limit: int) -> None:
+    """Give port p0 of host a a token bucket queue of ``limit`` bytes."""
+    queue = f"tc qdisc {verb} dev p0 root tbf rate {rate} burst {burst} limit {limit}"
+    lab.a.run(*queue.split())
+
+
 def full_queue(lab: Lab) -> dict[str, Any] | None:
     """A port's own queue overflows: its drops are refusals, and nothing else is lost."""
     try:
-        lab.a.run("tc", "qdisc", "add", "dev", "p0", "root", "tbf", "rate", "20mbit", "burst", "3000", "limit", "30000")
+        shape(lab, "add", rate="20mbit", burst=3000, limit=30_000)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return None
@@ -147,6 +153,42 @@ def full_queue(lab: Lab) -> dict[str, Any] | None:
     result = matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 2000))
     lab.a.run("tc", "qdisc", "del", "dev", "p0", "root")
     return result
+
+
+def slow_queue(lab: Lab) -> dict[str, Any] | None:
+    """A queue that holds more than the socket may: the sender waits for it; stopped meanwhile, it ends."""
+    try:
+        lab.a.run(
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            "p0",
+            "root",
+            "tbf",
+            *["rate", "400mbit", "burst", "100000", "limit", "50000000"],
+        )
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return None
+    flow = lab.flow(0, evs_per_plane=1, rate=0, size=8000, count=4000)
+    result = matched(*exchange(lab, lab.send_plan(RUN_ID, flow), 4000))
+    lab.a.run(
+        "tc", "qdisc", "change", "dev", "p0", "root", "tbf", *["rate", "8kbit", "burst", "9000", "limit", "50000000"]
+    )
+    sender = Agent("send", lab.send_plan(RUN_ID, lab.flow(0, evs_per_plane=1, rate=0, size=8000)), 10_000)
+    sender.start()
+    until(partial(blocked, sender), "a sender that waits for its socket")
+    asked = time.monotonic()
+    sender.tell("stop")
+    result["stop_code"] = sender.wait()
+    result["stop_s"] = time.monotonic() - asked
+    lab.a.run("tc", "qdisc", "del", "dev", "p0", "root")
+    return result
+
+
+def blocked(sender: Agent) -> bool:
+    return sender.samples.counters()["blocked"] > 0
 
 
 def port_down(lab: Lab) -> dict[str, Any]:
@@ -181,6 +223,7 @@ if __name__ == "__main__":
         low_rate_latency,
         failures,
         full_queue,
+        slow_queue,
         icmp_errors,
         port_down,
     ):

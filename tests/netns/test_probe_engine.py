@@ -59,9 +59,12 @@ def test_stamps_of_both_sides_agree_within_the_stated_error(ran: dict[str, Any])
 
 
 def test_a_slow_flow_is_sent_packet_by_packet_near_its_times(ran: dict[str, Any]) -> None:
-    # 500 packets 1 ms apart; generous, since other processes may hold the cores.
-    assert ran["paced"]["off_schedule_ns_median"] < 20_000_000
-    assert ran["paced"]["alone"] > 100
+    # 500 packets 1 ms apart. Where other processes hold the cores the sender must say how far behind it was.
+    behind = ran["paced"]["sent"]["behind_ns_max"]
+    assert ran["paced"]["off_schedule_ns_median"] <= behind + 1_000_000
+    if behind < 20_000_000:
+        assert ran["paced"]["alone"] > 100
+    assert (ran["paced"]["sent"]["late"] > 0) == (behind > 1_000_000)
 
 
 def test_as_fast_as_possible_nothing_is_lost_unnoticed(ran: dict[str, Any]) -> None:
@@ -122,6 +125,17 @@ def test_drops_of_the_own_queue_are_refusals(ran: dict[str, Any]) -> None:
     assert result["refused_planes"] == [0]
     assert result["sent"]["sent"] + result["sent"]["refused"] == 2000
     assert result["same"] == ALL_SAME, "what the kernel took arrives"
+
+
+def test_a_sender_waits_for_a_slow_queue_and_can_be_stopped_meanwhile(ran: dict[str, Any]) -> None:
+    result = ran["slow_queue"]
+    if result is None:
+        pytest.skip("this kernel has no token bucket queue (sch_tbf)")
+    assert result["sent"]["blocked"] > 0
+    assert (result["sent"]["sent"], result["sent"]["refused"]) == (4000, 0)
+    assert result["same"] == ALL_SAME
+    assert result["stop_code"] == 0
+    assert result["stop_s"] < 10
 
 
 def test_a_port_that_is_down_refuses_its_packets_and_no_others(ran: dict[str, Any]) -> None:

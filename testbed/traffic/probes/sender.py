@@ -268,12 +268,11 @@ class Sender:
                 done += taken
                 continue
             code = ctypes.get_errno()
-            if code == errno.EAGAIN:
+            if code == errno.EAGAIN and not self._control.stopped:
                 live[Counter.BLOCKED] += 1
                 self._control.wait(_IDLE_NS, writable=fd)
-                if not self._control.stopped:
-                    continue
-            elif code == errno.EINTR:
+                continue
+            if code == errno.EINTR:
                 continue
             if done:
                 live[Counter.REOFFERED] += 1
