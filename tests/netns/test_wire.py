@@ -58,7 +58,9 @@ def check_every_hop(fabric: NetnsFabric, flows: PathProbes) -> None:
         zip(*(rows[name].tolist() for name in names), (bytes(to) for to in rows["to"]), strict=True)  # type: ignore[arg-type]
     )
     expected = predicted(fabric, flows)
-    assert seen == expected, f"missing {list((expected - seen).items())[:5]}, unexpected {list((seen - expected).items())[:5]}"
+    assert seen == expected, (
+        f"missing {list((expected - seen).items())[:5]}, unexpected {list((seen - expected).items())[:5]}"
+    )
     samples = flows.outcome.samples
     assert len(samples.arrivals) == len(samples.sent)
 

@@ -1,6 +1,6 @@
 """See every probe on every link: one executed process with a packet ring in every namespace of a fabric.
 
-    python -m tests.netns.wire_tap NODES      descriptors: namespaces from 16 on, 3 ready, 4 the rows; ends by SIGTERM
+python -m tests.netns.wire_tap NODES      descriptors: namespaces from 16 on, 3 ready, 4 the rows; ends by SIGTERM
 """
 
 from __future__ import annotations
