@@ -8,6 +8,7 @@ from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.lab import Lab
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import TINY, BringUp
+from tests.netns.waiting import wait_until
 
 SHAPED = TINY + "link: {rate: 1 Gbit/s}\ntime_scale: 10\n"
 
@@ -93,6 +94,8 @@ def test_every_deviation_is_found(up: BringUp) -> None:
 def test_a_link_down_shows_at_its_other_end_too(tiny: NetnsFabric) -> None:
     link = tiny.link("p0-t0-0~p0-t1-1")
     tiny.set_link(link, up=False)
+    # The other end learns it a little later.
+    wait_until(lambda: any("p0-t0-0: unexpected link t1-1" in line for line in tiny.check()), "no carrier")
     wrong = tiny.check()
     tiny.set_link(link, up=True)
     assert any(line.startswith("p0-t0-0: unexpected link t1-1") and line.endswith("no carrier") for line in wrong)

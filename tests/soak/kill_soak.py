@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed.fabric.netns.keeper.namespaces import FIRST_FD
 from tests.soak import runner as experiment
 from tests.soak import traces
 
@@ -76,11 +77,11 @@ class Pace:
     def of(self, phase: str) -> float:
         return statistics.median(self.seen[phase])
 
-    def draw(self, rng: random.Random) -> tuple[str, float]:
-        """A moment: half of them uniform over the whole life, half in a phase drawn first, for some last 5 ms."""
-        durations = [self.of(phase) for phase in PHASES]
-        weights = durations if rng.random() < 0.5 else [1.0] * len(PHASES)
-        (phase,) = rng.choices(PHASES, weights)
+    def draw(self, number: int, rng: random.Random) -> tuple[str, float]:
+        """A moment: every other one uniform over the whole life, the rest phase by phase, for some last 5 ms."""
+        (phase,) = rng.choices(PHASES, [self.of(phase) for phase in PHASES])
+        if number % 2:
+            phase = PHASES[number // 2 % len(PHASES)]
         return phase, rng.uniform(0, self.of(phase))
 
 
@@ -245,7 +246,7 @@ class Watcher:
 
     def __init__(self, keeper: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.observer", str(keeper), str(traces.FIRST_FD)],
+            [sys.executable, "-m", "tests.soak.observer", str(keeper), str(FIRST_FD)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -304,7 +305,10 @@ def _wait(left: Callable[[], object], deadline: float, what: str) -> None:
 
 
 def soak(rounds: int, seed: int, progress: Callable[[int, Outcome], None] = lambda *_: None) -> list[Outcome]:
-    """Run so many rounds. Raises ViolationError at the first violation; the same seed draws the same moments and parts."""
+    """Run so many rounds; ``seed`` draws moments (as shares of what each phase takes here) and parts.
+
+    Raises ViolationError at the first violation.
+    """
     rng = random.Random(seed)
     pace = Pace()
     outcomes = []
@@ -314,7 +318,7 @@ def soak(rounds: int, seed: int, progress: Callable[[int, Outcome], None] = lamb
             if number < 0:
                 this.run_to_the_end()
             else:
-                phase, delay_s = pace.draw(rng)
+                phase, delay_s = pace.draw(number, rng)
                 outcomes.append(this.kill(phase, delay_s, watch=rng.random() < 0.5))
                 progress(number, outcomes[-1])
             pace.note(this.times)

@@ -76,6 +76,7 @@ class KeeperClient:
     def __init__(self, sock: socket.socket, warden: subprocess.Popen[bytes] | None, stderr: IO[bytes] | None) -> None:
         self._sock = sock
         self._warden = warden
+        self._warden_pid = None if warden is None else warden.pid
         self._stderr = stderr
         self._lock = threading.Lock()
         self._closed = False
@@ -146,8 +147,8 @@ class KeeperClient:
     @property
     def warden_pid(self) -> int:
         """Process id of the warden, which holds no namespace; its one child is the keeper."""
-        if self._warden is not None:
-            return self._warden.pid
+        if self._warden_pid is not None:
+            return self._warden_pid
         # Of a listening socket's connection these are the credentials of whoever called listen().
         return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 

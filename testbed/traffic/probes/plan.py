@@ -138,14 +138,16 @@ class SendPlan:
 class ReceiveHost:
     """A host probes arrive at, the ports it listens on, and the ring that holds what arrives.
 
-    The ring stores 256 bytes a packet whatever the packet's size: by default it holds 32,768 packets.
+    The ring stores 256 bytes a packet whatever the packet's size: by default it holds some 32,000 packets. At a low
+    rate it is the blocks that run out, for each is handed over after :attr:`ReceivePlan.retire_ms` with however few
+    packets: by default a receiver may be kept from running for a second.
     """
 
     name: str
     ports: tuple[Port, ...]
     netns_fd: int | None = None
-    ring_blocks: int = 32
-    block_bytes: int = 1 << 18
+    ring_blocks: int = 128
+    block_bytes: int = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class ReceivePlan:
 
     run_id: int
     hosts: tuple[ReceiveHost, ...]
-    retire_ms: int = 2
+    retire_ms: int = 8
 
     def __post_init__(self) -> None:
         if not self.hosts or any(not host.ports for host in self.hosts):
