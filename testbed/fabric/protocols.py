@@ -94,6 +94,10 @@ class Process(Protocol):
         """End it: SIGTERM, after ``grace_s`` SIGKILL. Returns the exit code."""
         ...
 
+    def end(self, grace_s: float) -> int:
+        """Wait so long for its end, then SIGKILL. Returns the exit code."""
+        ...
+
     def output(self) -> str:
         """What it printed so far, at most the last MiB."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from testbed.fabric.protocols import Fabric
 from testbed.traffic.iperf3_agent import Protocol
@@ -10,6 +11,7 @@ from testbed.traffic.iperf3_load import Iperf3Load
 from testbed.traffic.pairs import Pair, choose_pairs
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.probes.plan import SIZE_MIN
+from testbed.traffic.roles import RoleRun, playing
 
 #: Packets/s of all flows together where a caller gives no rate: a laptop carries it with most of a processor idle.
 DEFAULT_TOTAL_RATE = 4_000.0
@@ -21,6 +23,13 @@ class Traffic:
     def __init__(self, fabric: Fabric, seed: int = 0) -> None:
         self._fabric = fabric
         self._seed = seed
+
+    def role(self, name: str) -> AbstractContextManager[RoleRun]:
+        """What the lab names for a role (``mrc_endpoint``, ``relay``, ``transceiver``), running while the block does.
+
+        Raises UsageError for a role that the lab does not fill, InfrastructureError for one that does not become ready.
+        """
+        return playing(self._fabric, name)
 
     def probes(
         self,

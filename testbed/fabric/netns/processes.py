@@ -93,6 +93,10 @@ class NetnsProcess:
     def stop(self, grace_s: float = 2.0) -> int:
         """End it: SIGTERM, after ``grace_s`` SIGKILL. Returns the exit code."""
         self.signal(signal.SIGTERM)
+        return self.end(grace_s)
+
+    def end(self, grace_s: float) -> int:
+        """Wait so long for its end, then SIGKILL. Returns the exit code."""
         if not self._await_status(grace_s):
             self.signal(signal.SIGKILL)
         return self.wait(10.0)
