@@ -47,7 +47,6 @@ def capture(ports: str, fabric: str | None, file: Path | None, count: int | None
     reader, writer = os.pipe2(os.O_CLOEXEC)
     running = captures.start(found, listed, writer)
     os.close(writer)
-    click.echo(f"capturing on {', '.join(map(str, listed[:4]))}{' …' if len(listed) > 4 else ''}", err=True)
     stopped = threading.Event()
 
     def stop(*_: object) -> None:
@@ -58,6 +57,7 @@ def capture(ports: str, fabric: str | None, file: Path | None, count: int | None
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    click.echo(f"capturing on {', '.join(map(str, listed[:4]))}{' …' if len(listed) > 4 else ''}", err=True)
     numbers = {str(port): number for number, port in enumerate(listed)}
     if output is not None:
         output.write(pcapng.head(list(numbers), 0))

@@ -98,7 +98,7 @@ def fabric_name(_context: click.Context, _parameter: click.Parameter, value: str
     return value
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore] - generic since click 8.3
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """A time such as ``500ms``, ``5s``, ``2min``; a bare number is seconds."""
 
     name = "duration"

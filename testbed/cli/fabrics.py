@@ -96,8 +96,8 @@ def status(name: str | None, as_json: bool) -> None:
 def describe(name: str) -> dict[str, Any] | None:
     """What there is to say of a running fabric, JSON-serialisable; None if it has just ended.
 
-    ``state`` is ``building``, ``pristine``, ``changed`` (with ``changes`` in force or ``differences`` from its plan) or
-    ``unhealed``; ``differences`` are lines of ``fabric.check()``.
+    ``state`` is ``building``, ``unknown`` (with a ``reason``), ``pristine``, ``changed`` (with ``changes`` in force or
+    ``differences`` from its plan, lines of ``fabric.check()``) or ``unhealed``.
     """
     from testbed.fabric.netns import inside
     from testbed.fabric.netns.client import KeeperClient
@@ -109,9 +109,12 @@ def describe(name: str) -> dict[str, Any] | None:
             facts: dict[str, Any] = {"name": name, "detached": client.facts["detached"], "age_s": inside.age_s(keeper)}
         if "lab" not in told["notes"]:
             return {**facts, "state": "building"}
-        fabric = attach(name)
     except (InfrastructureError, OSError):
         return None
+    try:
+        fabric = attach(name)
+    except InfrastructureError as error:
+        return {**facts, "state": "unknown", "reason": error.message}
     with closing(fabric.client):
         differences = fabric.check()
         state = "changed" if told["changes"] or differences else "pristine"
@@ -142,8 +145,9 @@ def _show(found: list[dict[str, Any]]) -> None:
     for column in ("fabric", "lab", "age", "nodes", "processes", "state"):
         table.add_column(column, no_wrap=column != "state")
     for facts in found:
-        if facts["state"] == "building":
-            table.add_row(facts["name"], "", age(facts["age_s"]), "", "", "building")
+        if "lab" not in facts:
+            reason = f": {facts['reason']}" if "reason" in facts else ""
+            table.add_row(facts["name"], "", age(facts["age_s"]), "", "", facts["state"] + reason)
             continue
         nodes = f"{facts['hosts']} hosts, {facts['switches']} switches"
         held = "" if facts["detached"] else f", ends with process {facts['runner']}"

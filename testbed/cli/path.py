@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from testbed.addressing import AddressPlan
 
 
-class Ev(click.ParamType):  # type: ignore[type-arg, unused-ignore] - generic since click 8.3
+class Ev(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """An entropy value, ``11`` or ``0x000b``."""
 
     name = "ev"

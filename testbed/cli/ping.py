@@ -50,11 +50,11 @@ def ping(
     paths = [legs(plan, src, dst, ev) for ev in chosen(plan, src, dst, evs, every)]
     flat = [leg for each in paths for leg in each]
     counted = [Statistics() for _ in flat]
-    if not as_json:
-        _announce(src, dst, found.name, paths)
     running = Pinging(found, src, dst, flat, count=count, interval_s=interval, timeout_s=timeout)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.stop())
+    if not as_json:
+        _announce(src, dst, found.name, paths)
     rounds = _Rounds(paths[0]) if len(paths) == 1 and not as_json else None
     for reply in running:
         counted[reply.leg].add(reply)

@@ -70,7 +70,7 @@ def _fail(text: str) -> NoReturn:
 def _join(keeper: int) -> bool:
     """Enter the keeper's user namespace, if it has its own, and have children born into its PID namespace."""
     pid = os.open(f"/proc/{keeper}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    rootless = os.readlink(f"/proc/{keeper}/ns/user") != os.readlink("/proc/self/ns/user")
+    rootless = _user_namespace(str(keeper)) != _user_namespace("self")
     if rootless:
         user = os.open(f"/proc/{keeper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         setns(user, CLONE_NEWUSER)
@@ -78,6 +78,10 @@ def _join(keeper: int) -> bool:
     setns(pid, CLONE_NEWPID)
     os.close(pid)
     return rootless
+
+
+def _user_namespace(pid: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/user")  # noqa: PTH115 - pathlib is not worth its import here
 
 
 def _guard(

@@ -66,7 +66,15 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     if "lab" not in notes:
         client.close()
         raise InfrastructureError(f"the fabric {name!r} is still being built", remedy="wait until `testbed up` is done")
-    lab = Lab.model_validate(notes["lab"])
+    try:
+        lab = Lab.model_validate(notes["lab"])
+    except ValueError as error:
+        client.close()
+        raise InfrastructureError(
+            f"the fabric {name!r} was built by another version of the testbed",
+            found=str(error)[:200],
+            remedy=f"use that version, or end it with `testbed down {name}`",
+        ) from error
     addresses = AddressPlan(lab)
     return NetnsFabric(client, lab, addresses, plan(lab, addresses), name, logs)
 

@@ -69,7 +69,7 @@ class Decoder:
         return Packet(record, ethertype, tuple(headers), usids)
 
     def usids(self, address: IPv6Address, port: str) -> tuple[str, ...]:
-        """Names of the uSIDs of a destination seen on a port, numbers where they mean nothing; none outside the block."""
+        """Names of a destination's uSIDs as seen on a port, numbers where they mean nothing; none outside the block."""
         if address not in self._plan.block:
             return ()
         numbers = [int(address) >> shift & 0xFFFF for shift in range(80, -1, -16)]
