@@ -12,13 +12,22 @@ from tests.netns.waiting import wait_until
 
 SHAPED = TINY + "link: {rate: 1 Gbit/s}\ntime_scale: 10\n"
 
-#: What is done to a node, and the lines that `check` must then have; {…} are uSIDs of the plan.
+OTHER_LENGTHS = "encap seg6local action End flavors next-csid lblen 48 nflen 16 dev sid0"
+
+#: What is done to a node, and the lines that `check` must then have; {…} are uSIDs and addresses of the plan.
 DEVIATIONS = {
-    "route deleted": ("h0", "ip -6 route del 5f00:0:{p0-t0-0}::/48", ["missing route 5f00:0:{p0-t0-0}::/48 via fe80::1"]),
+    "route deleted": (
+        "h0",
+        "ip -6 route del 5f00:0:{p0-t0-0}::/48",
+        ["missing route 5f00:0:{p0-t0-0}::/48 via fe80::1 dev p0"],
+    ),
     "wrong next hop": (
         "p0-t0-0",
         "ip -6 route replace 5f00:0:{p0-t1-0}::/48 via fe80::1 dev t1-1",
-        ["missing route 5f00:0:{p0-t1-0}::/48 via fe80::1 dev t1-0", "unexpected route 5f00:0:{p0-t1-0}::/48"],
+        [
+            "missing route 5f00:0:{p0-t1-0}::/48 via fe80::1 dev t1-0",
+            "unexpected route 5f00:0:{p0-t1-0}::/48 via fe80::1 dev t1-1",
+        ],
     ),
     "extra route": (
         "p0-t1-0",
@@ -30,33 +39,59 @@ DEVIATIONS = {
         "ip -6 route add blackhole 5f00:0:{p0-t0-0}:8000::/50",
         ["unexpected route 5f00:0:{p0-t0-0}:8000::/50"],
     ),
-    "default route": ("h1", "ip -6 route add default via fe80::1 dev p0", ["unexpected route ::/0 via fe80::1 dev p0"]),
+    "default route": (
+        "h1",
+        "ip -6 route add default via fe80::1 dev p0",
+        ["unexpected route ::/0 via fe80::1 dev p0"],
+    ),
     "neighbour changed": (
         "h0",
         "ip -6 neigh replace fe80::1 lladdr 02:00:00:00:00:99 nud permanent dev p1",
         ["missing neighbour fe80::1 dev p1", "unexpected neighbour fe80::1 dev p1 lladdr 02:00:00:00:00:99"],
     ),
     "neighbour gone": ("p1-t1-1", "ip -6 neigh del fe80::1 dev t0-1", ["missing neighbour fe80::1 dev t0-1"]),
-    "MTU": ("p1-t0-1", "ip link set d0 mtu 1500", ["missing link d0 mtu 9000 up", "unexpected link d0 mtu 1500 up"]),
-    "link down": ("p1-t0-0", "ip link set t1-1 down", ["unexpected link t1-1 mtu 9000 down", "missing neighbour fe80::1"]),
-    "extra link": ("h0", "ip link add extra0 type veth peer name extra1", ["unexpected link extra0", "unexpected link extra1"]),
-    "address missing": (
-        "h1",
-        "ip -6 addr del {h1}/128 dev lo",
-        ["missing address {h1}/128 dev lo"],
+    "MTU": (
+        "p1-t0-1",
+        "ip link set d0 mtu 1500",
+        ["missing link d0 mtu 9000 up", "unexpected link d0 mtu 1500 up"],
     ),
-    "extra address": ("h1", "ip -6 addr add fd00::99/128 dev p0 nodad", ["unexpected address fd00::99/128 dev p0"]),
+    "link down": (
+        "p1-t0-0",
+        "ip link set t1-1 down",
+        ["unexpected link t1-1 mtu 9000 down", "missing neighbour fe80::1 dev t1-1"],
+    ),
+    "extra link": (
+        "h0",
+        "ip link add extra0 type veth peer name extra1",
+        ["unexpected link extra0", "unexpected link extra1"],
+    ),
+    "address missing": ("h1", "ip -6 addr del {h1}/128 dev lo", ["missing address {h1}/128 dev lo"]),
+    "extra address": (
+        "h1",
+        "ip -6 addr add fd00::99/128 dev p0 nodad",
+        ["unexpected address fd00::99/128 dev p0"],
+    ),
     "shift without its flavour": (
         "p1-t1-0",
         "ip -6 route replace 5f00:0:{p1-t1-0}::/48 encap seg6local action End count dev sid0",
-        ["missing route 5f00:0:{p1-t1-0}::/48 seg6local End next-csid", "unexpected route 5f00:0:{p1-t1-0}::/48 seg6local End"],
+        [
+            "missing route 5f00:0:{p1-t1-0}::/48 seg6local End next-csid dev sid0",
+            "unexpected route 5f00:0:{p1-t1-0}::/48 seg6local End count dev sid0",
+        ],
     ),
     "shift of other lengths": (
         "p0-t1-1",
-        "ip -6 route replace 5f00:0:{p0-t1-1}::/48 encap seg6local action End flavors next-csid lblen 48 nflen 16 dev sid0",
-        ["missing route 5f00:0:{p0-t1-1}::/48 seg6local End next-csid", "unexpected route 5f00:0:{p0-t1-1}::/48 of another"],
+        "ip -6 route replace 5f00:0:{p0-t1-1}::/48 " + OTHER_LENGTHS,
+        [
+            "missing route 5f00:0:{p0-t1-1}::/48 seg6local End next-csid dev sid0",
+            "unexpected route 5f00:0:{p0-t1-1}::/48 of another kind dev sid0",
+        ],
     ),
-    "catch-all gone": ("p0-t0-1", "ip -6 route del 5f00::/32", ["missing route 5f00::/32 seg6local End count dev sid0"]),
+    "catch-all gone": (
+        "p0-t0-1",
+        "ip -6 route del 5f00::/32",
+        ["missing route 5f00::/32 seg6local End count dev sid0"],
+    ),
     "rate changed": (
         "p0-t0-0",
         "tc qdisc change dev t1-0 root tbf rate 50mbit burst 20000 limit 144000",
@@ -64,7 +99,7 @@ DEVIATIONS = {
     ),
     "shaper removed": ("p0-t0-0", "tc qdisc del dev d0 root", ["missing qdisc tbf dev d0 rate 12500000"]),
     "filter hook": ("h0", "tc qdisc add dev p0 clsact", ["unexpected qdisc clsact dev p0"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ["laptop", "reference"])
@@ -75,7 +110,7 @@ def test_a_shipped_lab_comes_up_as_planned(up: BringUp, name: str) -> None:
 
 
 def test_every_deviation_is_found(up: BringUp) -> None:
-    """All of them planted into one fabric, one after the other: each shows, with node and entry, beside the others."""
+    """All of them planted into one fabric, one after the other: each shows, by node and entry, beside the others."""
     fabric = up(SHAPED)
     fill = {name: f"{fabric.addresses.usid(name):x}" for name in fabric.lab.topology.switches}
     fill |= {name: str(fabric.addresses.nic_address(name)) for name in fabric.lab.topology.hosts}

@@ -72,6 +72,7 @@ def test_a_client_that_goes_away_in_the_middle_is_forgotten(client: socket.socke
     client.close()
 
 
+SPAWN = {"op": "spawn", "namespace": 0, "argv": ["true"], "env": {}, "cwd": "/", "fds": {}, "namespace_fds": {}}
 REFUSED: dict[str, dict[str, object]] = {
     "no op": {},
     "an unknown op": {"op": "explode"},
@@ -85,12 +86,12 @@ REFUSED: dict[str, dict[str, object]] = {
     "namespaces made twice": {"op": "create", "profiles": [[]], "each": [0]},
     "a sysctl that is not there": {"op": "sysctl", "namespace": 0, "path": "ipv6/conf/no/such", "value": "1"},
     "a table outside of /proc/net": {"op": "proc_net", "namespace": 0, "table": "../../etc/passwd"},
-    "nothing to spawn": {"op": "spawn", "namespace": 0, "argv": [], "env": {}, "cwd": "/", "fds": {}, "namespace_fds": {}},
+    "nothing to spawn": {**SPAWN, "argv": []},
     "a spawn without descriptors": {"op": "spawn", "namespace": 0},
-    "a spawn with fields of other kinds": {"op": "spawn", "namespace": 0, "argv": 3, "env": [], "cwd": "/", "fds": [], "namespace_fds": 5},
+    "a spawn with fields of other kinds": {**SPAWN, "argv": 3, "env": [], "fds": [], "namespace_fds": 5},
     "a huge signal": {"op": "signal", "pid": 10**30, "signal": 10**30},
     "notes that are none": {"op": "note", "notes": 5},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED)
@@ -154,7 +155,7 @@ def test_a_refusal_is_an_error_with_the_kernels_words(tiny: NetnsFabric) -> None
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 def test_another_user_is_refused(tiny: NetnsFabric) -> None:
     code = (
-        "import os, socket, sys\nos.setgroups([])\nos.setresgid(65534, 65534, 65534)\nos.setresuid(65534, 65534, 65534)\n"
+        "import os, socket, sys\nos.setgroups([])\nos.setresgid(*[65534] * 3)\nos.setresuid(*[65534] * 3)\n"
         "s = socket.socket(socket.AF_UNIX)\ns.settimeout(5)\ns.connect('\\0' + sys.argv[1])\n"
         "try:\n  s.sendall(bytes.fromhex(sys.argv[2]))\n  print(s.recv(100))\n"
         "except (BrokenPipeError, ConnectionResetError):\n  print(b'')\n"

@@ -24,10 +24,22 @@ def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-u", "-c", code, *arguments]
 
 
+FIND = """
+import os, sys
+for entry in os.listdir("/proc"):
+    if entry.isdigit() and int(entry) != os.getpid():
+        try:
+            text = open(f"/proc/{entry}/cmdline").read()
+        except OSError:
+            continue
+        if sys.argv[1] in text:
+            print(entry)
+"""
+
+
 def in_fabric(fabric: NetnsFabric, mark: str) -> list[int]:
     """Processes whose command line holds ``mark``, as the fabric's own /proc shows them."""
-    code = "import os,sys\nme=os.getpid()\nfor p in os.listdir('/proc'):\n  if p.isdigit() and int(p)!=me:\n    try: t=open(f'/proc/{p}/cmdline').read()\n    except OSError: continue\n    if sys.argv[1] in t: print(p)\n"
-    return [int(line) for line in fabric.node("h0").run(python(code, mark)).stdout.split()]
+    return [int(line) for line in fabric.node("h0").run(python(FIND, mark)).stdout.split()]
 
 
 def test_a_command_runs_in_its_node(tiny: NetnsFabric) -> None:
@@ -118,7 +130,7 @@ def test_ready_by_a_port(tiny: NetnsFabric, kind: str, address: str) -> None:
     process = node.popen(python(code), ready=Ready(port=4711))
     assert process.poll() is None
     # The same port on another node is another port.
-    with pytest.raises(InfrastructureError, match="was not ready within 0.2 s"):
+    with pytest.raises(InfrastructureError, match=r"was not ready within 0\.2 s"):
         tiny.host("h0").popen(python(FOREVER), ready=Ready(port=4711, timeout_s=0.2))
     process.stop()
 
@@ -225,7 +237,8 @@ def test_an_agent_gets_the_namespaces_of_its_hosts(tiny: NetnsFabric) -> None:
     """The numbers it is told are descriptors of the namespaces of just these hosts."""
     (site,) = tiny.agent_sites(["h1", "h0"])
     assert list(site.hosts) == ["h1", "h0"]
-    code = "import os,sys\nfor fd in sys.argv[1:]: print(os.readlink(f'/proc/self/fd/{fd}'))\nos.write(9, b'handed over')\n"
+    code = "import os, sys\nfor fd in sys.argv[1:]: print(os.readlink(f'/proc/self/fd/{fd}'))\n"
+    code += "os.write(9, b'handed over')\n"
     reader, writer = os.pipe()
     fds = [str(site.namespace_fd(host)) for host in site.hosts]
     process = site.start(python(code, *fds), fds={9: writer}, log_name="agent")

@@ -20,7 +20,8 @@ CHANGES = {
     "a host's link down": "f.set_link(f.link('h0:p0~p0-t0-0'), up=False)\n",
     "links down": "f.set_link(f.link('p0-t0-0~p0-t1-0'), up=False)\nf.set_link(f.link('p1-t0-1~p1-t1-1'), up=False)\n",
     "a reboot with links lost": "f.switch('p0-t1-0').reboot('cold', print, stop=lambda s: wait())\n",
-    "a reboot with empty tables": "n = iter([0, 1])\nf.switch('p1-t0-0').reboot('cold', print, stop=lambda s: next(n) and wait())\n",
+    "a reboot with empty tables": "n = iter([0, 1])\n"
+    "f.switch('p1-t0-0').reboot('cold', print, stop=lambda s: next(n) and wait())\n",
 }
 
 

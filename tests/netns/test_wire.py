@@ -7,14 +7,13 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.lab import Lab, Port
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.workloads import Traffic
-from tests.netns.conftest import TINY, BringUp
+from tests.netns.conftest import BringUp
 from tests.netns.wire_tap import tapped
 
 Sighting = tuple[int, int, int, int, bytes]
@@ -54,9 +53,7 @@ def check_every_hop(fabric: NetnsFabric, flows: PathProbes) -> None:
     rows = tap.rows
     assert len(set(rows["run_id"].tolist())) == 1
     names = ("flow", "ev", "node", "ifindex")
-    seen = Counter(
-        zip(*(rows[name].tolist() for name in names), (bytes(to) for to in rows["to"]), strict=True)  # type: ignore[arg-type]
-    )
+    seen = Counter(zip(*(rows[name].tolist() for name in names), map(bytes, rows["to"]), strict=True))
     expected = predicted(fabric, flows)
     assert seen == expected, (
         f"missing {list((expected - seen).items())[:5]}, unexpected {list((seen - expected).items())[:5]}"
@@ -162,10 +159,15 @@ def test_a_packet_of_known_usids_is_delivered(tiny: NetnsFabric) -> None:
     assert delivered(tiny) == arrived + COUNT
 
 
+def mac_of(fabric: NetnsFabric, port: Port) -> bytes:
+    (device,) = fabric.plan.nodes[port.node].of_device(fabric.plan.ports[port]).devices
+    return device.mac
+
+
 def test_a_foreign_block_is_dropped_at_the_first_switch(tiny: NetnsFabric) -> None:
     """A host has no route for it, so it is put on the link as a frame; it is no uSID of ours and counts as none."""
     link = tiny.lab.topology.link_of(Port("h0", "p0"))
-    macs = [next(device.mac for device in tiny.plan.nodes[port.node].devices if device.ifindex == tiny.plan.ports[port]) for port in (link.b, link.a)]  # fmt: skip
+    macs = [mac_of(tiny, port) for port in (link.b, link.a)]
     source, target = tiny.addresses.port_address("h0", 0).packed, ipaddress.IPv6Address("5f00:dead:1000::").packed
     packet = bytes.fromhex("6000000000003b40") + source + target
     frame = b"".join(macs) + b"\x86\xdd" + packet

@@ -18,7 +18,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -92,7 +91,8 @@ class Round:
         self._name = name
         self._rng = rng
         self._stack = ExitStack()
-        self._errors = self._stack.enter_context(tempfile.TemporaryFile())
+        self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        self._stack.callback(os.close, self._errors)
         self._files = _files()
         self._mounts = traces.mounts()
         started = time.monotonic()
@@ -150,7 +150,7 @@ class Round:
             raise ViolationError(f"an undisturbed experiment ended with exit code {code}\n{self._told()}")
 
     def _told(self) -> str:
-        return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace")
+        return os.pread(self._errors, 1 << 16, 0).decode(errors="replace")
 
     # -- the kill -----------------------------------------------------------------------------------------------
 

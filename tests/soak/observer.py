@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 from testbed.fabric.netns.syscalls import (
     CLONE_NEWNET,
@@ -29,7 +30,7 @@ _RTM_DELLINK, _RTMGRP_LINK = 17, 1
 
 def main() -> None:
     keeper, descriptor = int(sys.argv[1]), int(sys.argv[2])
-    if os.stat(f"/proc/{keeper}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:
+    if Path(f"/proc/{keeper}/ns/user").stat().st_ino != Path("/proc/self/ns/user").stat().st_ino:
         user = os.open(f"/proc/{keeper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         setns(user, CLONE_NEWUSER)
         os.close(user)

@@ -84,7 +84,7 @@ def _text(pid: int, name: str) -> str:
 
 def _namespace(link: Path) -> int:
     try:
-        text = os.readlink(link)
+        text = str(link.readlink())
     except OSError:
         return 0
     return int(text[5:-1]) if text.startswith("net:[") else 0

@@ -91,7 +91,7 @@ class Children:
                 self.signal(child.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """Collect ended processes, adopted orphans too; tell their exit codes, and end what they left in their session."""
+        """Collect ended processes, adopted orphans too; tell their exit codes; end what they left in their session."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
