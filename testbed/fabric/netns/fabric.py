@@ -52,7 +52,7 @@ def bring_up(
         planned = plan(lab, addresses)
         client.greet()
         build.build(client, planned, topology.switches, progress)
-        client.note({"lab": lab.model_dump_json(), "runner": os.getpid()})
+        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid()})
     except BaseException:
         client.close()
         raise
@@ -65,7 +65,7 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     notes = client.status()["notes"]
     if "lab" not in notes:
         raise InfrastructureError(f"the fabric {name!r} is still being built", remedy="wait until `testbed up` is done")
-    lab = Lab.model_validate_json(notes["lab"])
+    lab = Lab.model_validate(notes["lab"])
     addresses = AddressPlan(lab)
     return NetnsFabric(client, lab, addresses, plan(lab, addresses), name, logs)
 
