@@ -79,11 +79,19 @@ class AgentPlan:
 
 @dataclass(frozen=True)
 class AgentResult:
-    """What came of it: libiperf's own report (empty where it made none), its error (empty where none), its version."""
+    """What came of it.
+
+    Attributes:
+        report: libiperf's own; empty where it made none.
+        error: libiperf's own; empty where there was none.
+        version: of libiperf.
+        socket_drops: UDP datagrams that the host's own sockets dropped meanwhile, for want of room.
+    """
 
     report: dict[str, Any]
     error: str
     version: str
+    socket_drops: int
 
 
 def main(arguments: list[str] | None = None) -> ExitCode:
@@ -109,14 +117,17 @@ def main(arguments: list[str] | None = None) -> ExitCode:
         _wait_for_start()
         threading.Thread(target=_end_with_control, daemon=True).start()
     # Outside of the interpreter's lock, as every call into a library: the thread above goes on.
-    failed = run(test._test) != 0  # noqa: SLF001 - the package offers no other way to its handle
-    error_text = test._error_to_string(test._errno) if failed else ""  # noqa: SLF001
+    drops = _socket_drops()
+    code = run(test._test)  # noqa: SLF001 - the package offers no other way to its handle
     text = test.lib.iperf_get_test_json_output_string(test._test)  # noqa: SLF001
-    result = AgentResult(json.loads(text) if text else {}, error_text, test.iperf_version)
-    os.write(options.result, json.dumps(asdict(result)).encode())
-    if failed and plan.role == "server":
-        tell.line(Failure.of(InfrastructureError(error_text)).line())
-    return ExitCode.INFRASTRUCTURE if failed else ExitCode.PASS
+    report = json.loads(text) if text else {}
+    # With a report libiperf returns 0 even where it failed, and says so in the report.
+    failure = report.get("error") or (test._error_to_string(test._errno) if code else "")  # noqa: SLF001
+    result = AgentResult(report, failure, test.iperf_version, _socket_drops() - drops)
+    Path(f"/proc/self/fd/{options.result}").write_text(json.dumps(asdict(result)))
+    if failure and plan.role == "server":
+        tell.line(Failure.of(InfrastructureError(failure)).line())
+    return ExitCode.INFRASTRUCTURE if failure else ExitCode.PASS
 
 
 class _Teller:
@@ -205,6 +216,13 @@ def _listens(port: int) -> bool:
         next(table)
         rows = [line.split() for line in table]
     return any(int(row[1].rpartition(":")[2], 16) == port and row[3] == _TCP_LISTEN for row in rows)
+
+
+def _socket_drops() -> int:
+    """UDP datagrams dropped by full sockets of this network namespace since it exists."""
+    with open("/proc/self/net/snmp6") as table:
+        counters = dict(line.split() for line in table)
+    return int(counters["Udp6RcvbufErrors"])
 
 
 def _own_sockets(kind: socket.SocketKind) -> Iterator[socket.socket]:

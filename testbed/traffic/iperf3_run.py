@@ -106,7 +106,9 @@ class _Agent:
             return AgentResult(**json.loads(os.pread(self._result, size, 0)))
         code = self.process.poll()
         ended = "has not ended" if code is None else f"ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
-        return AgentResult({}, f"the {self.name} {ended} without a report {self.process.output()[-500:]}".rstrip(), "")
+        return AgentResult(
+            {}, f"the {self.name} {ended} without a report {self.process.output()[-500:]}".rstrip(), "", 0
+        )
 
     def close(self) -> None:
         self.process.stop()
@@ -194,7 +196,7 @@ class Iperf3Run:
             if client.process.poll() != 0 or server.process.poll() != 0:
                 raise self._failure(number, f"{flow.name} did not end as it should")
             sent, received = client.result(), server.result()
-            results.append(flow_result(flow.name, sent.report, received.report, self._begun[number], sent.version))
+            results.append(flow_result(flow.name, sent, received, self._begun[number]))
         return results, pressure
 
     @staticmethod

@@ -62,6 +62,17 @@ def figure(flow: FlowResult, name: str) -> float:
     return value
 
 
+def known(make: Callable[[], Iperf3Load], tries: int = 3) -> tuple[FlowResult, ...]:
+    """Run a workload until its loss is known: a busy machine's own sockets drop when their process is kept waiting."""
+    for _ in range(tries):
+        flows = make()
+        with flows.running():
+            pass
+        if all(flow.value("iperf3_lost") is not None for flow in flows.outcome.flows):
+            return flows.outcome.flows
+    raise AssertionError(f"the receivers' own sockets dropped packets in each of {tries} runs")
+
+
 @contextlib.contextmanager
 def captured(fabric: NetnsFabric, node: str, device: str) -> Iterator[dict[str, dict[str, object]]]:
     """Fills what it yields, once the block is over, with what arrived on a device meanwhile."""
@@ -82,24 +93,27 @@ def test_packets_take_the_planned_usids_and_fit_every_link(
     ev = fabric.addresses.evs(SRC, DST)[-1]
     path = fabric.addresses.path(SRC, DST, ev)
     flows = traffic.iperf3([(SRC, DST)], protocol=protocol, rate=MODERATE, duration_s=1, evs={(SRC, DST): ev})
+    hops = []
     with contextlib.ExitStack() as stack:
-        hops = []
         for shifts, (link, node) in enumerate(zip(path.links, path.nodes[1:], strict=True)):
-            usids = (*path.usids[shifts:], ORDINARY)
-            block = int(fabric.addresses.block.network_address)
-            seen_as = IPv6Address(block | sum(usid << 80 - 16 * place for place, usid in enumerate(usids)))
             port = link.a if link.a.node == node else link.b
-            hops.append((str(seen_as), stack.enter_context(captured(fabric, node, port.name))))
+            # A switch may shift the uSIDs while the capture still refers to the same memory.
+            expected = {list_of_usids(fabric, path.usids[shifts:]), list_of_usids(fabric, path.usids[shifts + 1 :])}
+            hops.append((expected, stack.enter_context(captured(fabric, node, port.name))))
         with flows.running():
             pass
-    assert hops[0][0] == str(fabric.addresses.ordinary_destination(SRC, DST, ev))
-    mtu = fabric.lab.link.mtu
-    for destination, seen in hops:
+    for expected, seen in hops:
+        (destination,) = expected & seen.keys()
         data = seen[destination]
         assert data["packets"] > 100  # type: ignore[operator]
         # Full-size packets, below the MTU by the SRH that the kernel counts and leaves out; no fragment header (44).
-        assert data["largest"] == mtu - 24
+        assert data["largest"] == fabric.lab.link.mtu - 24
         assert set(data["inner"]) <= {6, 17}  # type: ignore[call-overload]
+
+
+def list_of_usids(fabric: NetnsFabric, usids: tuple[int, ...]) -> str:
+    block = int(fabric.addresses.block.network_address)
+    return str(IPv6Address(block | sum(usid << 80 - 16 * place for place, usid in enumerate((*usids, ORDINARY)))))
 
 
 def test_tcp_reaches_the_emulated_rate_minus_headers(fabric: NetnsFabric, traffic: Traffic) -> None:
@@ -119,25 +133,62 @@ def test_tcp_reaches_the_emulated_rate_minus_headers(fabric: NetnsFabric, traffi
     assert_nothing_left(fabric)
 
 
-def test_udp_below_the_emulated_rate_arrives_whole_and_above_it_does_not(fabric: NetnsFabric, traffic: Traffic) -> None:
-    rate, mtu = fabric.lab.emulated_rate, fabric.lab.link.mtu
+def test_udp_below_the_emulated_rate_arrives_whole(fabric: NetnsFabric, traffic: Traffic) -> None:
+    rate = fabric.lab.emulated_rate
     assert rate is not None
-    inner = mtu - 24 - IPV6
-    share = (inner - IPV6 - UDP) / (inner + IPV6 + ETHERNET)
-    found = {}
-    for offered in (0.5, 1.5):
-        flows = traffic.iperf3([(SRC, DST)], protocol="udp", rate=offered * rate, duration_s=1)
-        with flows.running():
-            pass
-        (found[offered],) = flows.outcome.flows
-    whole, cut = found[0.5], found[1.5]
-    assert figure(whole, "lost") == 0
-    assert figure(whole, "received_bytes") == figure(whole, "sent_bytes")
-    assert figure(whole, "sent_rate") == pytest.approx(0.5 * rate, rel=0.02)
-    assert figure(cut, "received_rate") == pytest.approx(share * rate, rel=0.05)
-    assert figure(cut, "loss_ratio") == pytest.approx(1 - share / 1.5, abs=0.05)
-    per_packet = inner - IPV6 - UDP
-    assert figure(cut, "received_bytes") == (figure(cut, "packets") - figure(cut, "lost")) * per_packet
+    (flow,) = known(lambda: traffic.iperf3([(SRC, DST)], protocol="udp", rate=0.9 * rate, duration_s=1))
+    assert figure(flow, "lost") == 0
+    assert figure(flow, "tail") <= 3
+    assert figure(flow, "received_bytes") == figure(flow, "sent_bytes") - figure(flow, "tail") * datagram_bytes(fabric)
+    assert figure(flow, "sent_rate") == pytest.approx(0.9 * rate, rel=0.02)
+    assert figure(flow, "packets") * datagram_bytes(fabric) == figure(flow, "sent_bytes")
+
+
+def test_udp_loses_what_two_hosts_send_to_one_port_too_much(fabric: NetnsFabric, traffic: Traffic) -> None:
+    rate = fabric.lab.emulated_rate
+    assert rate is not None
+    # One plane, two T1s: the paths meet where the last T0 sends to the host.
+    first, second = (ev for ev in fabric.addresses.evs(SRC, DST) if unpack_ev(ev)[0] == 0)
+    pairs = [(SRC, DST), ("h1", DST)]
+    evs = dict(zip(pairs, (first, second), strict=True))
+    flows = known(lambda: traffic.iperf3(pairs, protocol="udp", rate=0.75 * rate, duration_s=1, evs=evs))
+    size = datagram_bytes(fabric)
+    share = size / (size + UDP + 2 * IPV6 + ETHERNET)
+    received = sum(figure(flow, "received_rate") for flow in flows)
+    assert received == pytest.approx(share * rate, rel=0.05)
+    sent, lost, tail = (sum(figure(flow, name) for flow in flows) for name in ("packets", "lost", "tail"))
+    assert (lost + tail) / sent == pytest.approx(1 - share / 1.5, abs=0.05)
+    for flow in flows:
+        arrived = figure(flow, "packets") - figure(flow, "lost") - figure(flow, "tail")
+        assert figure(flow, "received_bytes") == arrived * size
+
+
+def test_what_the_receivers_own_socket_drops_is_not_taken_for_loss(fabric: NetnsFabric, traffic: Traffic) -> None:
+    rate = fabric.lab.emulated_rate
+    assert rate is not None
+    flows = traffic.iperf3([(SRC, DST)], protocol="udp", rate=0.9 * rate, duration_s=1)
+    with flows.running():
+        server = process_on(fabric, DST)
+        signal_to(fabric, server, signal.SIGSTOP)
+        flows.go_on_for(0.2)
+        signal_to(fabric, server, signal.SIGCONT)
+    (lost,) = [f for f in flows.outcome.flows[0].figures if f.name == "iperf3_lost"]
+    assert lost.value is None
+    assert "own sockets dropped" in lost.note
+
+
+def process_on(fabric: NetnsFabric, host: str) -> object:
+    (entry,) = [entry for entry in processes(fabric) if entry["namespace"] == fabric.host(host).namespace]
+    return entry["pid"]
+
+
+def signal_to(fabric: NetnsFabric, pid: object, number: signal.Signals) -> None:
+    fabric.client.request({"op": "signal", "pid": pid, "signal": int(number)})
+
+
+def datagram_bytes(fabric: NetnsFabric) -> int:
+    """Bytes of payload in a full-size datagram."""
+    return fabric.lab.link.mtu - 24 - 2 * IPV6 - UDP
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
@@ -160,6 +211,7 @@ def test_every_plane_carries_its_own_flow(
         assert figure(flow, "received_bytes") > 0.9 * MODERATE / 4 / 8
         # Headers on top, and control connections of other flows' ways back.
         assert figure(flow, "received_bytes") < arrived < 1.1 * figure(flow, "received_bytes") + 100_000
+        assert figure(flow, "retransmits" if protocol == "tcp" else "lost") == 0
     total = next(f for f in flows.outcome.figures if f.scope == "all" and f.name == "iperf3_received_bytes")
     assert total.value == sum(figure(flow, "received_bytes") for flow in flows.outcome.flows)
     assert_nothing_left(fabric)
@@ -179,13 +231,14 @@ def run_with_a_cut(fabric: NetnsFabric, faults: Faults, flows: Iperf3Load, above
 
 @pytest.mark.parametrize("above", [Tier.HOST, Tier.T0])
 def test_tcp_retransmits_over_a_cut_link(fabric: NetnsFabric, traffic: Traffic, faults: Faults, above: Tier) -> None:
-    flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=2)
-    run_with_a_cut(fabric, faults, flows, above, 0.4)
+    flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
+    run_with_a_cut(fabric, faults, flows, above, 0.25)
     (flow,) = flows.outcome.flows
     assert figure(flow, "retransmits") >= 1
-    assert min(interval.bytes for interval in flow.received[:-1]) == 0
-    assert flow.received[0].bytes > 0
-    assert flow.received[-2].bytes > 0
+    dead = [number for number, interval in enumerate(flow.received) if not interval.bytes]
+    assert dead
+    assert any(interval.bytes for interval in flow.received[: dead[0]])
+    assert any(interval.bytes for interval in flow.received[dead[-1] :])
     assert_nothing_left(fabric)
 
 
@@ -196,13 +249,7 @@ def test_udp_loses_what_was_sent_while_a_link_was_cut(fabric: NetnsFabric, traff
     per_second = figure(flow, "packets") / figure(flow, "seconds")
     assert figure(flow, "lost") == pytest.approx(dead_s * per_second, rel=0.1, abs=5)
     assert sum(interval.lost or 0 for interval in flow.received) == figure(flow, "lost")
-
-
-def test_without_a_cut_nothing_is_lost_or_sent_again(fabric: NetnsFabric, traffic: Traffic) -> None:
-    flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
-    with flows.running():
-        pass
-    assert figure(flows.outcome.flows[0], "retransmits") == 0
+    assert figure(flow, "loss_ratio") == figure(flow, "lost") / (figure(flow, "packets") - figure(flow, "tail"))
 
 
 def test_a_dead_path_is_an_error_that_names_it(fabric: NetnsFabric, traffic: Traffic, faults: Faults) -> None:
@@ -220,18 +267,19 @@ def test_a_dead_path_is_an_error_that_names_it(fabric: NetnsFabric, traffic: Tra
 
 def test_a_killed_server_is_an_error(fabric: NetnsFabric, traffic: Traffic) -> None:
     flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
-    namespace = fabric.host(DST).namespace
     with pytest.raises(InfrastructureError, match=r"h0>h3 did not end as it should(?s:.*)signal 9"), flows.running():
-        (server,) = [entry for entry in processes(fabric) if entry["namespace"] == namespace]
-        fabric.client.request({"op": "signal", "pid": server["pid"], "signal": int(signal.SIGKILL)})
+        signal_to(fabric, process_on(fabric, DST), signal.SIGKILL)
     assert_nothing_left(fabric)
 
 
 def test_a_path_that_stays_dead_ends_the_test(fabric: NetnsFabric, faults: Faults) -> None:
     flows = Iperf3Load(fabric, [(SRC, DST)], rate=MODERATE, duration_s=1, patience_s=0.5)
-    with contextlib.ExitStack() as stack:
-        with pytest.raises(InfrastructureError, match=r"did not end as it should(?s:.*)has not ended"), flows.running():
-            stack.enter_context(faults.link_down(fabric.link(carrying=flows))).wait("carrier lost")
+    with (
+        contextlib.ExitStack() as stack,
+        pytest.raises(InfrastructureError, match=r"did not end as it should(?s:.*)has not ended"),
+        flows.running(),
+    ):
+        stack.enter_context(faults.link_down(fabric.link(carrying=flows))).wait("carrier lost")
     assert_nothing_left(fabric)
 
 
@@ -274,7 +322,7 @@ def test_routes_and_processes_of_a_killed_client_go(fabric: NetnsFabric, tmp_pat
 
 def test_a_direction_has_one_path_at_a_time(fabric: NetnsFabric) -> None:
     first, second = fabric.addresses.evs(SRC, DST)[:2]
-    with contextlib.closing(attach(fabric.name).client) as _, fabric.ordinary_paths({(SRC, DST): first}) as paths:
+    with fabric.ordinary_paths({(SRC, DST): first}) as paths:
         assert paths.evs == {(SRC, DST): first, (DST, SRC): first}
         with (
             pytest.raises(UsageError, match="already has a path"),
