@@ -8,7 +8,7 @@ import json
 import shlex
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -45,11 +45,7 @@ def write_page(result: Result, path: Path) -> None:
 
     """
     document = render_page(result).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(document)
-
-    write_atomically(path, write)
+    write_atomically(path, lambda file: file.write(document))
 
 
 def render_page(result: Result) -> str:

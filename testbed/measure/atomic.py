@@ -16,7 +16,7 @@ from testbed.errors import InfrastructureError
 _NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file in one step; its folder must exist.
 
     The bytes go to an unnamed file (O_TMPFILE) that gets its name when they are on disk, so a writer that dies
@@ -26,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
     Args:
         path: the file.
-        write: given the open file, writes all of it; may seek and read back.
+        write: given the open file, writes all of it; may seek and read back. What it returns is ignored.
 
     Raises:
         InfrastructureError: the folder is missing, full, or not writable.
@@ -57,7 +57,7 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _write(folder: int, name: str, write: Callable[[BinaryIO], None]) -> None:
+def _write(folder: int, name: str, write: Callable[[BinaryIO], object]) -> None:
     spare = f".{name}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(spare, dir_fd=folder)

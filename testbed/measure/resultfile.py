@@ -6,7 +6,7 @@ import json
 import re
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -34,13 +34,8 @@ def write_result(result: Result, path: Path) -> None:
         InfrastructureError: the folder is missing, full or not writable.
 
     """
-    document = result.model_dump_json(by_alias=True).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(document)
-        file.write(b"\n")
-
-    write_atomically(path, write)
+    document = result.model_dump_json(by_alias=True).encode() + b"\n"
+    write_atomically(path, lambda file: file.write(document))
 
 
 def read_result(path: Path) -> Result:

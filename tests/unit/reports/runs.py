@@ -184,7 +184,7 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
             scope,
             elapsed / n,
         ),
-        Figure("outage", *outage(run, rows), scope, elapsed * len(run.samples.flows) / run.samples.sent.size),
+        Figure("outage", *outage(run, rows, scope), scope, elapsed * len(run.samples.flows) / run.samples.sent.size),
         Figure(
             "reordered_ratio",
             late / received,
@@ -218,11 +218,11 @@ def _scope(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> list[Figure]:
     ]
 
 
-def outage(run: Run, rows: npt.NDArray[np.bool_]) -> tuple[float, str, str, int]:
-    """The longest gap of one EV of one flow, minus what it is sent at."""
+def outage(run: Run, rows: npt.NDArray[np.bool_], scope: str) -> tuple[float, str, str, int]:
+    """The longest gap of a flow, or of its share on a plane, minus what it is sent at."""
     sent = run.samples.sent
     rows = rows & ~run.lost
-    key = sent["flow"].astype(np.int64) * 65536 + sent["ev"]
+    key = sent["flow"].astype(np.int64) * 256 + (sent["plane"] if scope.startswith("plane") else 0)
     order = np.lexsort((run.arrived_ns, key))
     order = order[rows[order]]
     gaps = np.diff(run.arrived_ns[order])[np.diff(key[order]) == 0]
@@ -319,7 +319,7 @@ def result(run: Run, folder: Path, **changes: Any) -> Result:
     return Result(**fields)
 
 
-def judgements(records: tuple[FigureRecord, ...], outage_ms: float = 800) -> tuple[JudgementRecord, ...]:
+def judgements(records: tuple[FigureRecord, ...], outage_ms: float = 50) -> tuple[JudgementRecord, ...]:
     """Limits as a test would set them."""
     limits = [
         (LimitRecord(name="failover", op="<=", value=50, unit="ms"), 0.05),

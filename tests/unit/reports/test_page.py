@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed_reports.page import render_page, write_page
 
 from testbed.lab import Lab
 from testbed.measure.result import Result
 from testbed.measure.result_parts import DropRecord, EventRecord, FaultRecord, Verdict
-from testbed_reports.page import render_page, write_page
 from tests.unit.reports.pages import Element, read_page
 from tests.unit.reports.runs import Run, reboot_run, result
 
 #: A page may hold nothing that makes a browser ask for something else.
-_REQUESTS = re.compile(r"https?:|//[a-z]|url\(|@import|\bsrcset\b|<iframe|<object|<embed|fetch\(|XMLHttpRequest", re.I)
+_REQUESTS = re.compile(
+    r"https?:|//[a-z]|url\(|@import|\bsrcset\b|<iframe|<object|<embed|fetch\(|XMLHttpRequest", re.IGNORECASE
+)
 HOSTILE = "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x' {{7*7}} \x1b[31m"
 
 
@@ -117,9 +119,8 @@ def test_the_fabric_is_drawn_whole(page: Element, run: Run) -> None:
         assert titles.count(host) == run.lab.planes
     assert "p3-t1-0, faulted" in titles
     assert [rect.attributes["class"] for rect in drawing.all("rect", "switch") if "faulted" in rect.attributes["class"]]
-    quiet = sum(
-        path.attributes["d"].count("M") for path in drawing.all("path", "link") if path.attributes["class"] == "link"
-    )
+    plain = [path for path in drawing.all("path", "link") if path.attributes["class"] == "link"]
+    quiet = sum(path.attributes["d"].count("M") for path in plain)
     assert quiet + len(drawing.all("path", "lossy")) == len(run.lab.topology.links)
     lost = {title.split(":")[0]: title for title in titles if "packets lost" in title}
     assert set(lost) == {"p3-t0-0~p3-t1-0", "p3-t0-1~p3-t1-0"}
@@ -196,7 +197,7 @@ def test_every_figure_over_all_has_unit_samples_resolution_and_definition(page: 
 
 
 def test_evs_are_folded_per_flow(page: Element, run: Run) -> None:
-    folds = [fold for fold in page.one(id="figures").all("details", "block")]
+    folds = page.one(id="figures").all("details", "block")
     assert [fold.one("summary").text() for fold in folds] == [f"{name} · 16 EVs" for name in run.samples.flows]
     assert all("open" not in fold.attributes for fold in folds)
     assert len(folds[0].one("table").rows()) == 16

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from testbed_reports.schema import PUBLISHED, schema_text
 
 from testbed.errors import ExitCode, InfrastructureError
 from testbed.measure import atomic, resultfile
@@ -20,14 +21,13 @@ from testbed.measure.result import Result
 from testbed.measure.resultfile import ResultFileError, read_result, write_result
 from testbed.measure.samplefile import load_samples, save_samples
 from testbed.samples import ARRIVAL, SENT, Samples
-from testbed_reports.schema import PUBLISHED, schema_text
 from tests.unit.reports.runs import Run
 
 
 def test_a_result_comes_back_as_it_was(reboot: Result, tmp_path: Path) -> None:
     write_result(reboot, tmp_path / "result.json")
     assert read_result(tmp_path / "result.json") == reboot
-    assert os.listdir(tmp_path) == ["result.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_the_published_schema_is_current() -> None:
@@ -180,7 +180,7 @@ def test_a_killed_writer_leaves_only_complete_files(tmp_path: Path, after: float
     assert [path for path in found if not complete(path)] == []
     # A replaced name may leave its spare one, once, complete, until it is written again.
     assert [path.name for path in found if path.name.startswith(".")] in ([], [".latest.json.new"])
-    write_atomically(tmp_path / "latest.json", lambda file: file.write(b"next") and None)
+    write_atomically(tmp_path / "latest.json", lambda file: file.write(b"next"))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert (tmp_path / "latest.json").read_bytes() == b"next"
 
@@ -192,7 +192,7 @@ def test_without_unnamed_files_names_appear_complete_too(tmp_path: Path) -> None
 
 def test_a_failing_writer_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
-    write_atomically(path, lambda file: file.write(b"old") and None)
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def write(file: object) -> None:
         raise RuntimeError("in the middle")
@@ -202,7 +202,7 @@ def test_a_failing_writer_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(RuntimeError, match="in the middle"):
             write_atomically(path, write)
         assert path.read_bytes() == b"old"
-        assert os.listdir(tmp_path) == ["result.json"]
+        assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
 # -- samples ----------------------------------------------------------------------------------------------------

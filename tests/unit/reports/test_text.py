@@ -6,11 +6,11 @@ import io
 
 import pytest
 from rich.console import Console
+from testbed_reports.display import count, quantity
+from testbed_reports.text import print_summary
 
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
-from testbed_reports.display import count, quantity
-from testbed_reports.text import print_summary
 
 
 def shown(given: Result, *, width: int = 110, terminal: bool = False) -> str:
