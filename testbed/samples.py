@@ -35,7 +35,7 @@ class Samples:
         arrivals: array of :data:`ARRIVAL`, in the order each receiver saw them (one receiver per destination
             host, so the order within a flow is the order of arrival).
         waiting_time_ns: how long after the last packet the receivers still listened.
-        send_error_ns: the largest error of ``sent["t_ns"]`` (half the time one batch took).
+        send_error_ns: the largest error of ``sent["t_ns"]``, as long as the longest call that handed packets over.
         receiver_drops: packets the receivers' own sockets dropped; above 0 the loss figures are unknown.
     """
 

@@ -1,4 +1,4 @@
-"""What a result comes to in six numbers: the same on a page and on a terminal."""
+"""What a result comes to in a few numbers: the same on a page and on a terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from testbed_reports.grouping import stands_for
 
 _UNEXPLAINED = "packets sent that were neither delivered nor dropped at a named hop"
 _UNHEALED = "injected faults that were not undone, or of which nobody could tell"
-#: Label, and the names the figure goes by.
+_OF_PROBES_ALONE = "lost_outside_faults"
+#: Label, the figure's name, and the scopes it is taken from, the first that there is.
 _HEADLINES = (
-    ("Loss", ("loss_ratio",)),
-    ("Reordering", ("reordered_ratio",)),
-    ("Failover", ("failover", "failover_time")),
-    ("Longest outage", ("outage",)),
+    ("Loss", "loss_ratio", ("all",)),
+    ("Lost outside faults", _OF_PROBES_ALONE, ("all",)),
+    ("Reordering", "reordered_ratio", ("all",)),
+    ("Failover", "failover", ("all",)),
+    ("Longest outage", "outage", ("dead EVs", "all")),
 )
 
 
@@ -47,11 +49,15 @@ class Headline:
 
 
 def headlines(result: Result, time_scale: float) -> list[Headline]:
-    """The two counts that must be 0, then loss, reordering, failover and outage over all."""
+    """The two counts that must be 0, then loss, reordering, failover and outage."""
     return [
         _unexplained(result),
         _unhealed(result),
-        *(_figure(result, label, names, time_scale) for label, names in _HEADLINES),
+        *(
+            _figure(result, label, name, scopes, time_scale)
+            for label, name, scopes in _HEADLINES
+            if name != _OF_PROBES_ALONE or any(figure.name == name for figure in result.figures)
+        ),
     ]
 
 
@@ -83,12 +89,10 @@ def _unhealed(result: Result) -> Headline:
     return Headline("Unhealed faults", count(len(left)), "fail" if left else "pass", about, _UNHEALED)
 
 
-def _figure(result: Result, label: str, names: tuple[str, ...], time_scale: float) -> Headline:
-    found = [
-        (position, figure)
-        for position, figure in enumerate(result.figures)
-        if figure.name in names and figure.scope == "all"
-    ]
+def _figure(result: Result, label: str, name: str, scopes: tuple[str, ...], time_scale: float) -> Headline:
+    named = [(position, figure) for position, figure in enumerate(result.figures) if figure.name == name]
+    scope = next((scope for scope in scopes if any(figure.scope == scope for _, figure in named)), None)
+    found = [(position, figure) for position, figure in named if figure.scope == scope]
     if not found:
         return Headline(label, NOT_MEASURED, "unknown", "not measured", "")
     # Of several, such as one failover per fault, the one that is unknown or worst stands for all.

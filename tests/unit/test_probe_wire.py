@@ -59,7 +59,7 @@ def by_hand(seq: int, ev: int, usid: str, size: int) -> bytes:
     )
     probe_tlv = "80fc0014" + "cafe0001" + "00000003" + f"{ev:08x}" + f"{seq:016x}"
     padding = f"8001{size - 160:04x}" + "00" * (size - 160) if size >= 160 else ""
-    udp = f"{ev & 0xFFFF:04x}" + "035e" + f"{size - 80:04x}" + "0000" + stamp + probe_tlv + padding
+    udp = f"{0xC000 | ev & 0x3FFF:04x}" + "035e" + f"{size - 80:04x}" + "0000" + stamp + probe_tlv + padding
     pseudo = bytes.fromhex(source + destination + f"{size - 80:08x}" + "00000011" + udp + ("00" if size % 2 else ""))
     total = sum(int.from_bytes(pseudo[at : at + 2]) for at in range(0, len(pseudo), 2))
     while total > 0xFFFF:
@@ -88,7 +88,7 @@ def test_scapy_reads_a_stamp_packet_with_a_right_checksum() -> None:
         assert (inner.src, inner.dst, inner.fl) == (SOURCE, DESTINATION, outer.fl)
         udp = inner[UDP]
         ev = int.from_bytes(packet[144:148])
-        assert (udp.sport, udp.dport, udp.len, outer.fl) == (ev & 0xFFFF, 862, 520, ev & 0xFFFFF)
+        assert (udp.sport, udp.dport, udp.len, outer.fl) == (0xC000 | ev & 0x3FFF, 862, 520, ev & 0xFFFFF)
         stamp = udp[STAMPSessionSenderTestUnauthenticated]
         assert (stamp.seq, stamp.ssid, stamp.mbz) == (seq, 4, 0)
         assert (stamp.err_estimate.S, stamp.err_estimate.Z) == (0, 0)

@@ -8,8 +8,8 @@ over IPv6 without one (RFC 8200 section 8.1). The STAMP part is unauthenticated 
 an SSID (RFC 8972 section 3); its TLVs (RFC 8972 section 4) are one of private-use type 252 and Extra Padding, so
 that any STAMP reflector can answer.
 
-The 32-bit EV is in the probe TLV; its low 16 bits are the UDP source port, its low 20 bits the flow label of
-both IPv6 headers.
+The 32-bit EV is in the probe TLV; its low 14 bits choose the UDP source port (an ephemeral one: a reflector may not
+answer to port 0), its low 20 bits are the flow label of both IPv6 headers.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ERROR_ESTIMATE = 0x1040
 #: Seconds from the NTP epoch (1900) to the Unix epoch.
 NTP_OFFSET = 2_208_988_800
 _ONES = np.uint64(0xFFFF)
+_EPHEMERAL = 0xC000
 
 _IPV6 = [("word", ">u4"), ("payload", ">u2"), ("next", "u1"), ("hops", "u1"), ("source", "V16"), ("destination", "V16")]
 _TLV = [("flags", "u1"), ("type", "u1"), ("length", ">u2")]
@@ -115,7 +116,7 @@ def templates(
         header["source"] = np.void(source)
     rows["outer"]["destination"] = np.ascontiguousarray(usids).view("V16").reshape(-1)
     rows["inner"]["destination"] = np.void(destination)
-    rows["udp_source"] = evs & 0xFFFF
+    rows["udp_source"] = _EPHEMERAL | (evs & 0x3FFF)
     rows["udp_destination"] = STAMP_PORT
     rows["udp_length"] = size - _UDP_AT
     rows["error_estimate"] = ERROR_ESTIMATE
