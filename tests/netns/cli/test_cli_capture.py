@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.all import UDP, IPv6, PcapNgReader
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.utils import PcapNgReader
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.netns import capture
