@@ -23,7 +23,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 _LEAST_WIDTH = 120
 
 fabric_option = click.option(
-    "--fabric", metavar="NAME", help="Which running fabric; not needed where only one is running."
+    "--fabric", metavar="NAME", help="Which running fabric; not needed where only one can be meant."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -54,10 +54,10 @@ def write_json(value: Any) -> None:
 
 
 def pick(name: str | None) -> str:
-    """The fabric a command is for: the one named, or the only one running.
+    """The fabric a command is for: the one named, or the only one running, or the only one that `testbed up` built.
 
     Raises:
-        UsageError: the name is wrong, or several are running.
+        UsageError: the name is wrong, or several could be meant.
         InfrastructureError: none is running.
     """
     require_linux()
@@ -75,12 +75,26 @@ def pick(name: str | None) -> str:
             remedy="`testbed up` builds one",
         )
     if name is None:
+        detached = [each for each in running if _is_detached(each)]
+        if len(detached) == 1:
+            return detached[0]
         raise UsageError(
             f"{len(running)} fabrics are running", found="no name", expected="one of: " + ", ".join(running)
         )
     raise UsageError(
         f"no fabric named {name!r} is running", expected="one of: " + ", ".join(running), nearest=nearest(name, running)
     )
+
+
+def _is_detached(name: str) -> bool:
+    from testbed.fabric.netns.client import KeeperClient
+
+    try:
+        client = KeeperClient.connect(name)
+    except InfrastructureError:
+        return False
+    client.close()
+    return bool(client.facts["detached"])
 
 
 def attached(name: str | None) -> NetnsFabric:

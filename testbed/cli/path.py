@@ -103,6 +103,7 @@ def describe(plan: AddressPlan, src: str, dst: str, ev: int) -> dict[str, Any]:
 def _print(facts: dict[str, Any]) -> None:
     click.echo(f"EV {facts['ev']:#06x}  plane {facts['plane']}, uplink {facts['uplink']}")
     click.echo("  uSIDs  " + "  ".join(f"{entry['usid']:04x} {entry['means']}" for entry in facts["usids"]))
-    width = max(len(hop["link"]) for hop in facts["hops"])
-    for number, hop in enumerate(facts["hops"], 1):
-        click.echo(f"  {number}  {hop['link']:<{width}}  {hop['from']} → {hop['to']:<8}  {hop['destination']}")
+    rows = [(hop["link"], f"{hop['from']} → {hop['to']}", hop["destination"]) for hop in facts["hops"]]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for number, (link, ends, destination) in enumerate(rows, 1):
+        click.echo(f"  {number}  {link:<{first}}  {ends:<{second}}  {destination}")

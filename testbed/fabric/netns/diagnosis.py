@@ -48,7 +48,6 @@ def explain_start_failure(stage: str, number: int, text: str) -> InfrastructureE
     if stage == "listen":
         return InfrastructureError(
             "a fabric of this name is already running",
-            where=where,
             found=found,
             remedy="choose another name with --name, or end it with `testbed down NAME`",
         )

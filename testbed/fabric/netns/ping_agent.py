@@ -185,7 +185,7 @@ def _inner_head(source: str, destination: str) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """The UDP checksum (RFC 1071) of a pseudo-header and datagram; 0 is sent as 0xFFFF (RFC 8200 section 8.1)."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     return 0xFFFF - total % 0xFFFF
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.all import UDP, IPv6, PcapNgReader
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.utils import PcapNgReader
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.fabric import attach
 from testbed.fabric.netns.packets import Decoder
+from testbed.fabric.netns.ping import Pinging, legs
 from testbed.lab import Port
 
 Bed = Any
@@ -53,11 +56,16 @@ def test_every_packet_is_seen_once_on_every_port_it_passes(bed: Bed, tmp_path: P
 
 def test_stop_loses_nothing_that_passed_before(bed: Bed, tmp_path: Path) -> None:
     fabric = attach(bed.name)
+    way = [leg for leg in legs(fabric.addresses, "h0", "h1", 0) if leg.one_way]
     with closing(fabric.client):
         for attempt in range(3):
             path = tmp_path / f"{attempt}.pcapng"
-            with capture.start(fabric, [Port("h1", "p0")], path):
-                _ping(bed, 1)
+            running = capture.start(fabric, [Port("h1", "p0")], path)
+            replies = iter(Pinging(fabric, "h0", "h1", way, count=1, interval_s=1.0, timeout_s=5.0))
+            assert next(replies).ns is not None
+            # The packet arrived a moment ago, and its block is not full.
+            running.stop()
+            assert list(replies) == []
             records, _ = capture.read(path)
             assert sum(1 for record in records if Decoder(fabric.lab).packet(record).usids == ("h1:p0",)) == 1
 

@@ -8,7 +8,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from testbed.cli import common, fabrics
 from testbed.fabric.netns.client import KeeperClient, running_fabrics
+from testbed.fabric.netns.fabric import bring_up
+from testbed.lab import Lab
 
 Bed = Any
 
@@ -89,3 +92,26 @@ def test_json_of_up_names_what_was_built(bed: Bed) -> None:
         assert facts["seconds"] > 0
     finally:
         assert bed.testbed("down", name).returncode == 0
+
+
+def test_a_fabric_that_ends_with_its_process_is_not_meant_where_a_detached_one_is(bed: Bed) -> None:
+    """A test run in the next window must not get in the way of a person at the keyboard."""
+    held = f"cli-held-{os.getpid()}-{secrets.token_hex(3)}"
+    fabric = bring_up(Lab.load(bed.lab), name=held)
+    try:
+        assert held in running_fabrics()
+        assert common._is_detached(bed.name)
+        assert not common._is_detached(held)
+        assert "ends with process" in bed.testbed("status", held).stdout
+    finally:
+        fabric.close()
+
+
+def test_down_all_leaves_fabrics_that_end_with_their_process(bed: Bed) -> None:
+    held = f"cli-held-{os.getpid()}-{secrets.token_hex(3)}"
+    fabric = bring_up(Lab.load(bed.lab), name=held)
+    try:
+        fabrics._end(held, only_detached=True)
+        assert fabric.check() == []
+    finally:
+        fabric.close()

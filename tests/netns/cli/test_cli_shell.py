@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 Bed = Any
@@ -57,9 +58,10 @@ def test_the_client_outside_is_in_none_of_the_fabrics_namespaces(bed: Bed) -> No
     """Else it would keep a fabric alive whose keeper has ended."""
     client = bed.start("shell", "h0", "--", "sleep", "60")
     bed.wait_status(lambda facts: any("sleep" in entry["argv"] for entry in facts["processes"]), "no sleep")
-    assert os.readlink(f"/proc/{client.pid}/ns/net") == os.readlink("/proc/self/ns/net")
-    assert os.readlink(f"/proc/{client.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
-    targets = [os.readlink(f"/proc/{client.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{client.pid}/fd")]
+    outside = Path(f"/proc/{client.pid}")
+    for kind in ("net", "mnt"):
+        assert (outside / "ns" / kind).readlink() == Path("/proc/self/ns", kind).readlink()
+    targets = [str(fd.readlink()) for fd in (outside / "fd").iterdir()]
     assert not [target for target in targets if target.startswith(("net:", "mnt:"))]
 
 
@@ -129,16 +131,23 @@ class _Terminal:
         os.close(self.master)
 
 
-def test_job_control_works_on_a_terminal(bed: Bed) -> None:
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_job_control_works_on_a_terminal(bed: Bed, until: Any) -> None:
     terminal = _Terminal(bed, "h0")
     try:
         terminal.expect(f"[h0@{bed.name} ")
         terminal.type("sleep 71\n")
-        bed.wait_status(lambda facts: any("71" in entry["argv"] for entry in facts["processes"]), "no sleep")
+        facts = bed.wait_status(lambda facts: any("71" in entry["argv"] for entry in facts["processes"]), "no sleep")
+        (sleeper,) = (entry["pid"] for entry in facts["processes"] if "71" in entry["argv"])
         terminal.type("\x1a")
         terminal.expect("Stopped")
-        terminal.type("jobs; fg\n")
-        terminal.expect("sleep 71")
+        assert _state(sleeper) == "T"
+        terminal.type("fg\n")
+        # The shell hands the terminal over before it lets the job go on.
+        until(lambda: _state(sleeper) == "S", lambda: f"still {_state(sleeper)}")
         terminal.type("\x03")
         terminal.expect(f"[h0@{bed.name} ")
         terminal.type("echo code $?; exit 5\n")
