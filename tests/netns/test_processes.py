@@ -61,7 +61,7 @@ def test_exit_codes_and_signals_are_told(tiny: NetnsFabric) -> None:
 @pytest.mark.parametrize("start", ["run", "popen"])
 def test_a_program_that_is_missing_is_named(tiny: NetnsFabric, start: str) -> None:
     with pytest.raises(InfrastructureError, match=r"(?s)h0: no-such-program cannot be started.*No such file") as caught:
-        getattr(tiny.host("h0"), start)(["no-such-program", "-x"])
+        getattr(tiny.host("h0"), start)(["no-such-program", "-x"], env={"PATH": "/usr/bin:/bin"})
     assert caught.value.remedy
 
 

@@ -219,8 +219,10 @@ class Round:
         if outcome.part == "runner" and outcome.signal != "SIGINT":
             return
         if outcome.part == "runner":
-            # Nobody catches an interrupt while modules are imported, or in the last instructions.
-            expected = {0, experiment.INTERRUPTED, -signal.SIGINT}
+            # Nobody catches an interrupt while modules are imported; in the last instructions it may come too late.
+            expected = {experiment.INTERRUPTED, -signal.SIGINT} | (
+                {0} if outcome.phase in ("down", "too late") else set()
+            )
             if code not in expected:
                 raise ViolationError(f"an interrupted runner ended with exit code {code}, not one of {expected}")
             return
@@ -309,6 +311,9 @@ def soak(rounds: int, seed: int, progress: Callable[[int, Outcome], None] = lamb
 
     Raises ViolationError at the first violation.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell ignores it for what it starts in the background, and the runners would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = random.Random(seed)
     pace = Pace()
     outcomes = []
