@@ -6,7 +6,7 @@ Decoded by hand: pyroute2 takes some 0.3 ms a message, and a fabric has thousand
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, NodeState, Route, Shaper
@@ -31,6 +31,9 @@ _RTPROT_KERNEL = 2
 _SKIP_STATS = 1 << 3
 _LOOPBACK_ADDRESS = bytes(15) + b"\1"
 _DEFAULT_QDISCS = frozenset({"noqueue", "pfifo_fast", "noop", "fq_codel", "pfifo", "mq"})
+
+# IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, early among some fifty.
+_OF_A_DEVICE = frozenset({1, 3, 4})
 
 Attributes = dict[int, bytes]
 
@@ -65,15 +68,20 @@ def take_routes(client: KeeperClient, namespace: int) -> set[Route]:
     return _decode(answers[0]).routes
 
 
-def attributes(data: memoryview) -> Attributes:
-    """The attributes in a buffer, nested ones as raw bytes."""
+def attributes(data: memoryview, wanted: Set[int] | None = None) -> Attributes:
+    """The attributes in a buffer, nested ones as raw bytes; ``wanted``: only these, not reading beyond the last."""
     found: Attributes = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+    offset, end = 0, len(data) - 4
+    unpack = _ATTRIBUTE.unpack_from
+    while offset <= end:
+        length, kind = unpack(data, offset)
         if length < 4:
             break
-        found[kind & 0x3FFF] = bytes(data[offset + 4 : offset + length])
+        kind &= 0x3FFF
+        if wanted is None or kind in wanted:
+            found[kind] = bytes(data[offset + 4 : offset + length])
+            if wanted is not None and len(found) == len(wanted):
+                break
         offset += (length + 3) & ~3
     return found
 
@@ -108,7 +116,7 @@ def _decode(data: bytes) -> NodeState:
 
 def _device(body: memoryview) -> Device:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found = attributes(body[_IFINFO.size :])
+    found = attributes(body[_IFINFO.size :], _OF_A_DEVICE)
     name = found[3].rstrip(b"\0").decode()
     mac = b"" if name == "lo" else found.get(1, b"")
     return Device(index, name, _U32.unpack(found[4])[0], mac, bool(flags & _IFF_UP), bool(flags & _IFF_RUNNING))

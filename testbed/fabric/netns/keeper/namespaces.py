@@ -176,7 +176,7 @@ def _write_sysctl(path: str, value: str) -> None:
 
 def _collect_errors(sock: socket.socket, chunk: memoryview) -> Iterable[tuple[int, int, str]]:
     """(index in the chunk, errno, text) for every refused message. Messages are told apart by their order."""
-    sequence = {_NLMSG.unpack_from(message)[3]: index for index, message in enumerate(split(chunk))}
+    sequence: dict[int, int] = {}
     while True:
         try:
             data = sock.recv(_RECEIVE)
@@ -188,6 +188,8 @@ def _collect_errors(sock: socket.socket, chunk: memoryview) -> Iterable[tuple[in
                 continue
             code = -struct.unpack_from("=i", message, _NLMSG.size)[0]
             if code:
+                # Only now, for a fabric has thousands of messages and refusals are rare.
+                sequence = sequence or {_NLMSG.unpack_from(sent)[3]: place for place, sent in enumerate(split(chunk))}
                 yield sequence.get(number, 0), code, _extended_text(message, flags)
 
 
@@ -214,13 +216,16 @@ def _dump(sock: socket.socket, request: bytes) -> bytes:
         while True:
             data = sock.recv(_RECEIVE)
             done = False
-            for message in split(memoryview(data)):
-                _, kind, flags, _, _ = _NLMSG.unpack_from(message)
+            at, end = 0, len(data) - _NLMSG.size
+            while at <= end:
+                length, kind, flags, _, _ = _NLMSG.unpack_from(data, at)
                 interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
                 if kind == _NLMSG_ERROR:
-                    number = -struct.unpack_from("=i", message, _NLMSG.size)[0]
-                    raise OSError(number, f"netlink dump: {os.strerror(number)} {_extended_text(message, flags)}")
+                    number = -struct.unpack_from("=i", data, at + _NLMSG.size)[0]
+                    text = _extended_text(memoryview(data)[at : at + length], flags)
+                    raise OSError(number, f"netlink dump: {os.strerror(number)} {text}")
                 done = done or kind == _NLMSG_DONE
+                at += (length + 3) & ~3
             parts.append(data)
             if done:
                 break

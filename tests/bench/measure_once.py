@@ -1,4 +1,4 @@
-"""How long all figures of ten million packets take, and how much memory: run as a script.
+"""How long all figures of ten million packets take, and how much memory; prints JSON.
 
 Eight flows sprayed over 8 planes of 16 EVs each, with loss, duplicates and reordering.
 """
@@ -6,11 +6,14 @@ Eight flows sprayed over 8 planes of 16 EVs each, with loss, duplicates and reor
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import resource
 import time
 
 import numpy as np
 
+from testbed.fabric.netns.syscalls import set_parent_death_signal
 from testbed.measure.dead import lost_in_windows
 from testbed.measure.match import match
 from testbed.measure.reorder import reordering
@@ -18,6 +21,7 @@ from testbed.measure.streams import Level, streams
 from testbed.measure.summary import summarise
 from testbed.measure.timeline import timeline
 from testbed.samples import ARRIVAL, SENT, Samples
+from tests.bench.load import Load
 
 FLOWS, PLANES, EVS = 8, 8, 128
 
@@ -45,33 +49,36 @@ def make(packets: int) -> Samples:
 
 
 def main() -> None:
-    """Print the time of each step and the largest memory."""
+    """Print the time of each step, and the largest memory by its end, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packets", type=int, default=10_000_000)
-    samples = make(parser.parse_args().packets)
-    print(f"{samples.sent.size:,} sent, {samples.arrivals.size:,} arrivals, memory {peak_mb()} MB with both made")
+    options = parser.parse_args()
+    set_parent_death_signal()
+    samples = make(options.packets)
+    laps: dict[str, float] = {}
+    peaks = {"samples made": peak_mb()}
+    load = Load()
     clock = time.perf_counter()
 
     def lap(what: str) -> None:
         nonlocal clock
         now = time.perf_counter()
-        print(f"{what:32} {now - clock:7.2f} s   peak {peak_mb():,} MB")
+        laps[what] = now - clock
+        peaks[what] = peak_mb()
         clock = now
 
     figures = summarise(samples, payload_bytes=1024)
-    lap(f"summarise: {len(figures):,} figures")
+    lap("all figures")
     matched = match(samples)
     lap("match")
-    flows = streams(matched, Level.FLOW)
-    lap("streams per flow")
-    order = reordering(flows)
-    lap("reordering per flow")
+    order = reordering(streams(matched, Level.FLOW))
+    lap("reordering")
     timeline(matched, order, window_ns=10_000_000, payload_bytes=1024)
-    lap("timeline of 10 ms windows")
-    evs = streams(matched, Level.EV)
-    lap("streams per EV")
-    lost_in_windows(evs, [])
+    lap("timeline")
+    lost_in_windows(streams(matched, Level.EV), [])
     lap("dead windows")
+    share = dataclasses.asdict(load.share())
+    print(json.dumps({"laps_s": laps, "peaks_mb": peaks, "figures": len(figures), "share": share}))
 
 
 def peak_mb() -> int:

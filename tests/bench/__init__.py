@@ -1,0 +1,1 @@
+"""The benchmarks behind ``make bench``; see ``python -m tests.bench --help``."""

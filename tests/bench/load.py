@@ -1,0 +1,61 @@
+"""Whose work the processors did while something was timed.
+
+A benchmark shares its machine. What ran besides it is what all processors did less what the processes of the benchmark
+did; time the hypervisor gave to others counts as that, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.traffic.pressure import Pressure
+
+#: Above this share of all processor time a sample counts as disturbed.
+MOST_FOREIGN = 0.15
+
+
+@dataclass(frozen=True)
+class Share:
+    """Shares of all processor time: idle, spent by the benchmark's processes, and by everything else."""
+
+    headroom: float
+    own: float
+    foreign: float
+
+
+class Load:
+    """Watches the processors; :meth:`share` says how they were used since."""
+
+    def __init__(self, besides: Iterable[int] = ()) -> None:
+        """``besides``: processes, by id, that are the benchmark's without being children it has waited for."""
+        self._own = _own_s(besides)
+        self._began = Pressure.read()
+
+    def share(self, besides: Iterable[int] = ()) -> Share:
+        """How they were used; ``besides`` as above, for those that have come into being meanwhile."""
+        spent = Pressure.read() - self._began
+        whole = spent.wall_s * spent.processors
+        own = min(1.0, (_own_s(besides) - self._own) / whole)
+        return Share(spent.headroom, own, max(0.0, 1 - spent.headroom - own))
+
+
+@contextmanager
+def watched(shares: list[Share]) -> Iterator[None]:
+    """Append how the processors were used within the block, all of whose processes are waited for in it."""
+    load = Load()
+    yield
+    shares.append(load.share())
+
+
+def _own_s(besides: Iterable[int]) -> float:
+    times = os.times()
+    total = times.user + times.system + times.children_user + times.children_system
+    ticks = os.sysconf("SC_CLK_TCK")
+    for pid in besides:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(int(field) for field in fields[11:15]) / ticks
+    return total
