@@ -158,7 +158,7 @@ def test_just_enough_descriptors_are_enough() -> None:
 
 
 def test_too_little_memory_is_told_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_available_mib", lambda: 10.0)
+    monkeypatch.setattr(build, "available_mib", lambda: 10.0)
     with pytest.raises(UnsupportedError, match=r"(?s)80 nodes and 256 links takes about \d+ MiB.*10 MiB available"):
         bring_up(Lab.load("reference"))
     build.check_machine(10, 10)

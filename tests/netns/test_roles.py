@@ -38,7 +38,7 @@ def test_a_role_is_ready_as_the_lab_says_and_stopped_so(up: BringUp, ready: str)
 
 
 def test_its_result_is_read_from_each_host(up: BringUp) -> None:
-    program = "import os; os.write(int(os.environ['READY_FD']), b'up\\n'); print('{\"calls\": 3}')"
+    program = "import os; print('{\"calls\": 3}', flush=True); os.write(int(os.environ['READY_FD']), b'up\\n')"
     fabric = up(lab_with_relay(program, "{fd: true}", host="each", result="{format: json}"))
     with Traffic(fabric).role("relay") as relay:
         pass
@@ -47,15 +47,16 @@ def test_its_result_is_read_from_each_host(up: BringUp) -> None:
 
 def test_a_role_that_is_never_ready_is_told_with_its_output(up: BringUp) -> None:
     fabric = up(lab_with_relay("import sys; sys.exit('no licence')", "{port: 3478}"))
-    with pytest.raises(InfrastructureError, match=r"(?s)ended with exit code 1 before it was ready.*no licence"):
-        with Traffic(fabric).role("relay"):
-            raise AssertionError("must not be entered")
+    expected = pytest.raises(InfrastructureError, match=r"(?s)ended with exit code 1 before it was ready.*no licence")
+    with expected, Traffic(fabric).role("relay"):
+        raise AssertionError("must not be entered")
 
 
 def test_a_role_the_lab_does_not_fill_is_refused_with_the_nearest(up: BringUp) -> None:
-    with pytest.raises(UsageError, match=r"(?s)no command for the role 'transciever'.*nearest: *transceiver"):
-        with Traffic(up(TINY)).role("transciever"):
-            raise AssertionError("must not be entered")
+    traffic = Traffic(up(TINY))
+    expected = pytest.raises(UsageError, match=r"(?s)no command for the role 'transciever'.*nearest: *transceiver")
+    with expected, traffic.role("transciever"):
+        raise AssertionError("must not be entered")
 
 
 def test_a_result_that_is_no_json_names_role_and_host(up: BringUp) -> None:
