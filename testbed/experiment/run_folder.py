@@ -118,11 +118,7 @@ class RunFolder:
             machine=machine_here(),
             seeds=dict(seeds),
             clock=ClockRecord.between(start, end),
-            pressure=PressureRecord(
-                elapsed_s=outcome.pressure.wall_s,
-                cpu_some_s=outcome.pressure.stalled_s,
-                cpu_headroom=outcome.pressure.headroom,
-            ),
+            pressure=PressureRecord.of(outcome.pressure),
             faults=tuple(_fault_record(fault, left) for fault in faults),
             events=event_records(measured.events),
             figures=figure_records(measured.figures),

@@ -7,6 +7,7 @@ change without changing files that others read.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from testbed.measure.texts import bounded, plain_mapping
+from testbed.pressure import Pressure
 from testbed.record import ClockReading, Event, Figure
 
 _DETAIL_CHARACTERS = 4000
@@ -221,6 +223,11 @@ class PressureRecord(Part):
     cpu_some_s: Annotated[float | None, Field(ge=0, description="Some task waited for a CPU (PSI).")] = None
     cpu_full_s: Annotated[float | None, Field(ge=0, description="All tasks waited for a CPU (PSI).")] = None
     cpu_headroom: Annotated[float | None, Field(ge=0, le=1, description="Share of CPU time left idle.")] = None
+
+    @classmethod
+    def of(cls, pressure: Pressure) -> Self:
+        """The pressure as a result holds it."""
+        return cls(**asdict(pressure))
 
 
 class VersionsRecord(Part):

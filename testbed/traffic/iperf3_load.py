@@ -11,13 +11,13 @@ from functools import cached_property
 from testbed.addressing import Path
 from testbed.errors import UnsupportedError, UsageError, nearest
 from testbed.fabric.protocols import Fabric
+from testbed.pressure import Pressure
 from testbed.record import Figure
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.iperf3_agent import AgentPlan, Protocol
 from testbed.traffic.iperf3_result import FlowResult, totals
 from testbed.traffic.iperf3_run import FlowPlan, Iperf3Run
 from testbed.traffic.pairs import Pair
-from testbed.traffic.pressure import Pressure
 
 #: What ``iperf3 --udp`` sends when it is not told otherwise, bit/s.
 UDP_DEFAULT_RATE = 1e6

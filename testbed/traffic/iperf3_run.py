@@ -14,10 +14,10 @@ from typing import Self
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import Fabric, Process
+from testbed.pressure import Pressure, PressureReading
 from testbed.record import Event, now_ns
 from testbed.traffic.iperf3_agent import FLOWING, START, AgentPlan, AgentResult
 from testbed.traffic.iperf3_result import FlowResult, flow_result
-from testbed.traffic.pressure import Pressure
 from testbed.traffic.probes.plan import check_ready
 
 _AGENT = "testbed.traffic.iperf3_agent"
@@ -136,7 +136,7 @@ class Iperf3Run:
         self._clients: list[_Agent] = []
         self._begun: list[Event] = []
         self._started_at = 0.0
-        self._pressure = Pressure.read()
+        self._pressure = PressureReading.take()
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +156,7 @@ class Iperf3Run:
         deadline = time.monotonic() + _READY_S
         for agent in self._servers + self._clients:
             agent.wait_ready(deadline)
-        self._pressure = Pressure.read()
+        self._pressure = PressureReading.take()
         before = now_ns()
         self._started_at = time.monotonic()
         for client in self._clients:
@@ -189,7 +189,7 @@ class Iperf3Run:
             deadline = self._started_at + flow.client.duration_s + self._patience_s
             self._await_end(client, deadline)
             self._await_end(server, max(deadline, time.monotonic() + _REPORT_S) if client.process.poll() == 0 else 0.0)
-        pressure = Pressure.read() - self._pressure
+        pressure = PressureReading.take().since(self._pressure)
         results = []
         for number, flow in enumerate(self._flows):
             client, server = self._clients[number], self._servers[number]

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import AgentSite, Fabric, Process
+from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading, now_ns
 from testbed.samples import ARRIVAL, SENT, Samples
-from testbed.traffic.pressure import Pressure
 from testbed.traffic.probes.plan import ReceivePlan, SendPlan, check_ready, to_json
 from testbed.traffic.probes.shared import Kind, SampleFile
 
@@ -142,7 +142,7 @@ class ProbeRun:
         self._receive_plan = receive_plan
         self._capacity = capacity
         self._senders, self._receivers = _Agents(), _Agents()
-        self._begun: tuple[ClockReading, Pressure] | None = None
+        self._begun: tuple[ClockReading, PressureReading] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +169,7 @@ class ProbeRun:
                 self._senders.start(site, "send", Kind.SENT, to_json(sending), self._capacity)
         self._receivers.wait_ready()
         self._senders.wait_ready()
-        self._begun = ClockReading.take(), Pressure.read()
+        self._begun = ClockReading.take(), PressureReading.take()
         self._senders.command(f"start {now_ns() + _START_LEAD_NS}")
         self._wait_until_flowing(evs)
 
@@ -234,7 +234,7 @@ class ProbeRun:
         clock, pressure = self._begun
         self._senders.command("stop")
         self._senders.wait_ended()
-        used = Pressure.read() - pressure
+        used = PressureReading.take().since(pressure)
         self._wait_for_stragglers(waiting_time_s)
         self._receivers.command("stop")
         self._receivers.wait_ended()
@@ -249,7 +249,7 @@ class ProbeRun:
         samples = Samples(
             flows, sent, arrivals, round(waiting_time_s * 1e9), counters["send_error_ns"], receiver_drops=drops
         )
-        return Outcome(samples, (clock, ClockReading.take()), counters, used, _limited_by(counters, used.wall_s))
+        return Outcome(samples, (clock, ClockReading.take()), counters, used, _limited_by(counters, used.elapsed_s))
 
     def _wait_for_stragglers(self, waiting_time_s: float) -> None:
         """Listen for the waiting time, less if everything sent has arrived."""

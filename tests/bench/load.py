@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.traffic.pressure import Pressure
+from testbed.pressure import PressureReading
 
 #: Above this share of all processor time a sample counts as disturbed.
 MOST_FOREIGN = 0.15
@@ -33,14 +33,15 @@ class Load:
     def __init__(self, besides: Iterable[int] = ()) -> None:
         """``besides``: processes, by id, that are the benchmark's without being children it has waited for."""
         self._own = _own_s(besides)
-        self._began = Pressure.read()
+        self._began = PressureReading.take()
 
     def share(self, besides: Iterable[int] = ()) -> Share:
         """How they were used; ``besides`` as above, for those that have come into being meanwhile."""
-        spent = Pressure.read() - self._began
-        whole = spent.wall_s * spent.processors
+        spent = PressureReading.take().since(self._began)
+        whole = spent.elapsed_s * (os.cpu_count() or 1)
         own = min(1.0, (_own_s(besides) - self._own) / whole)
-        return Share(spent.headroom, own, max(0.0, 1 - spent.headroom - own))
+        headroom = 1 - own if spent.cpu_headroom is None else spent.cpu_headroom
+        return Share(headroom, own, max(0.0, 1 - headroom - own))
 
 
 @contextmanager

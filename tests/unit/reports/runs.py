@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.lab import Lab
-from testbed.measure.provenance import PressureReading, machine_here, versions_here
+from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
 from testbed.measure.result_parts import (
     ArtefactRecord,
@@ -23,6 +23,7 @@ from testbed.measure.result_parts import (
     FigureRecord,
     JudgementRecord,
     LimitRecord,
+    PressureRecord,
     Verdict,
     event_records,
     figure_records,
@@ -30,6 +31,7 @@ from testbed.measure.result_parts import (
 )
 from testbed.measure.samplefile import save_samples
 from testbed.measure.series import TimelineRecord
+from testbed.pressure import PressureReading
 from testbed.record import ClockReading, Event, Figure
 from testbed.samples import ARRIVAL, SENT, Samples
 
@@ -287,7 +289,7 @@ def result(run: Run, folder: Path, **changes: Any) -> Result:
         "clock": ClockRecord.between(
             ClockReading(T0 - 90 * MS, 10**12), ClockReading(end + 1_300, 10**12 + 4_690 * MS)
         ),
-        "pressure": PressureReading.take().since(run.started),
+        "pressure": PressureRecord.of(PressureReading.take().since(run.started)),
         "faults": (
             FaultRecord(
                 kind="cold reboot",

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from testbed.lab import Lab
-from testbed.measure.provenance import PressureReading, machine_here, versions_here
+from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
 from testbed.measure.result_parts import (
     ArtefactRecord,
@@ -24,6 +24,7 @@ from testbed.measure.result_parts import (
     Verdict,
 )
 from testbed.measure.texts import clipped, visible
+from testbed.pressure import PressureReading
 from testbed.record import ClockReading, Event, Figure
 from tests.unit.reports.runs import Run, result
 
