@@ -215,6 +215,6 @@ class Iperf3Run:
             f"iperf3: {message}",
             where=flow.way,
             found="; ".join(found),
-            remedy="iperf3 controls a test over the path it loads, and UDP ends with its host's link: "
-            "heal faults well before the test ends, `testbed ping SRC DST --all` shows dead paths",
+            remedy="iperf3 controls a test over the path it loads: heal faults before the test ends; "
+            "`testbed ping SRC DST --all` shows dead paths",
         )
