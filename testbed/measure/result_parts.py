@@ -7,8 +7,7 @@ change without changing files that others read.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, Self
 
