@@ -20,7 +20,7 @@ from testbed.errors import BedError
 from testbed.measure.provenance import machine_here, versions_here
 from tests.bench import bring_up, child, down, first_result, large, measures, pristine, probes, start
 from tests.bench.figures import Section, Verdict
-from tests.bench.load import MOST_FOREIGN
+from tests.bench.load import MOST_FOREIGN, wait_until_quiet
 from tests.bench.options import Options
 from tests.bench.table import as_json, printer, show
 
@@ -42,13 +42,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: to see that they run")
     parser.add_argument("--full", action="store_true", help="also what needs the package index")
     parser.add_argument("--pairs", type=int, default=5, help="repetitions of what is compared [5]")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        metavar="S",
+        help="wait up to this long for other work to pause, each time [0]",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a limit is not met")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(BENCHMARKS))
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    options = Options(arguments.quick, arguments.full, max(2, arguments.pairs))
+    options = Options(arguments.quick, arguments.full, max(2, arguments.pairs), arguments.patience)
     console = printer()
     about = _about(options)
     console.print("\n".join(f"{name}: {value}" for name, value in about.items() if not isinstance(value, dict)))
@@ -60,6 +67,7 @@ def main() -> int:
     sections: list[Section] = []
     failed: dict[str, str] = {}
     for name in arguments.names or BENCHMARKS:
+        wait_until_quiet(options.patience_s)
         try:
             section = BENCHMARKS[name](options)
         except (BedError, child.ChildError, OSError, subprocess.SubprocessError) as error:

@@ -8,7 +8,7 @@ import sys
 
 from testbed.lab import Lab
 from tests.bench import child
-from tests.bench.fabric_runs import Run, fabric_run, shares, step_figures, values
+from tests.bench.fabric_runs import Run, fabric_run, processor_s, shares, step_figures, values
 from tests.bench.figures import Figure, Limit, Section, ratios
 from tests.bench.options import Options
 from tests.bench.settle import settle
@@ -66,6 +66,8 @@ def measure(options: Options) -> Section:
                 True,
                 not_run=lacking,
             ),
+            Figure("bring-up: processors", "s", "time of all together", processor_s(ours), shares=shares(ours)),
+            Figure("iproute2: processors", "s", "time of all together", processor_s(theirs), shares=shares(theirs)),
             *step_figures(ours, "bring-up", _OURS),
             *step_figures(theirs, "iproute2", _THEIRS),
         ),

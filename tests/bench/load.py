@@ -7,6 +7,7 @@ did; time the hypervisor gave to others counts as that, too.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from testbed.pressure import PressureReading
 
 #: Above this share of all processor time a sample counts as disturbed.
 MOST_FOREIGN = 0.15
+_MOMENT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class Load:
         own = min(1.0, (_own_s(besides) - self._own) / whole)
         headroom = 1 - own if spent.cpu_headroom is None else spent.cpu_headroom
         return Share(headroom, own, max(0.0, 1 - headroom - own))
+
+
+def wait_until_quiet(patience_s: float) -> bool:
+    """Wait until the processors were mostly idle for a moment; False when that did not come within ``patience_s``."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        before = Pressure.read()
+        time.sleep(_MOMENT_S)  # The moment that is looked at.
+        if 1 - (Pressure.read() - before).headroom <= MOST_FOREIGN / 2:
+            return True
+    return False
 
 
 @contextmanager

@@ -15,11 +15,13 @@ class Options:
         quick: fewer repetitions, smaller subjects: to see that a benchmark runs, not for figures to quote.
         full: also what needs the package index.
         pairs: repetitions of what is compared.
+        patience_s: how long to wait, before each fabric and benchmark, for other work to pause.
     """
 
     quick: bool = False
     full: bool = False
     pairs: int = 5
+    patience_s: float = 0
 
     @property
     def rootless(self) -> bool:
