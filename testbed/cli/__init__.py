@@ -41,6 +41,9 @@ _HELP: Final = {
     "up": "Build a fabric and leave it running.",
 }
 
+#: As shells tell an end by SIGINT; not 1, which is a measured failure.
+_INTERRUPTED: Final = 130
+
 
 class _BedGroup(click.Group):
     """A group whose commands end with the exit code of the error they raise, and with its text instead of a trace."""
@@ -74,6 +77,9 @@ class _BedGroup(click.Group):
             for line in error.lines():
                 click.echo(line, err=True)
             ctx.exit(int(error.exit_code))
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
 
 
 @click.group(cls=_BedGroup, context_settings={"help_option_names": ["-h", "--help"]})

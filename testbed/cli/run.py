@@ -84,10 +84,10 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
     from testbed.faults.catalogue import Faults
 
     narrator = Narrator(quiet=as_json)
-    folder = RunFolder.create(out, lab.name)
+    folder = RunFolder.plan(out, lab.name)
     began = time.monotonic()
     with narrator.progress() as progress:
-        fabric = bring_up(lab, logs=folder.logs, progress=progress)
+        fabric = bring_up(lab, progress=progress)
     with fabric:
         topology = lab.topology
         narrator.step(

@@ -1,7 +1,9 @@
-"""The folder a run leaves: result file, samples, page, logs."""
+"""The folder a run leaves: result file, samples, page."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +18,6 @@ from testbed.measure.limits import Outcome
 from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
 from testbed.measure.result_parts import (
-    ArtefactRecord,
     ClockRecord,
     FaultRecord,
     JudgementRecord,
@@ -31,40 +32,31 @@ from testbed.measure.samplefile import save_samples
 from testbed.measure.series import TimelineRecord
 
 _TRIES = 100
+#: What a folder's name and a result's id may not hold.
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder, ``<lab>-<UTC time>`` below the results folder."""
+    """One run's folder, ``<label>-<UTC time>`` below the results folder; made when there is something to keep."""
 
     path: Path
-    began: datetime
 
     @classmethod
-    def create(cls, results: Path, label: str) -> Self:
-        """Make the folder. Raises UsageError when that is not possible."""
-        began = datetime.now(UTC)
-        stem = f"{label}-{began:%Y%m%dT%H%M%SZ}"
-        for attempt in range(_TRIES):
-            path = results.resolve() / (stem if attempt == 0 else f"{stem}-{attempt}")
-            try:
-                path.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise UsageError(
-                    "the results folder cannot be written",
-                    where=str(results),
-                    found=str(error.strerror),
-                    remedy="--out DIR",
-                ) from error
-            return cls(path, began)
-        raise UsageError(f"{_TRIES} runs of {label} began in one second", where=str(results))
-
-    @property
-    def logs(self) -> Path:
-        """Where processes of the run log to."""
-        return self.path / "logs"
+    def plan(cls, results: Path, label: str) -> Self:
+        """Choose the folder. Raises UsageError when it could not be made, before any time is spent on a run."""
+        stem = f"{_UNFIT.sub('_', label)[:80].strip('._-') or 'run'}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        folder = results.resolve()
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UsageError(
+                "the results folder cannot be written", where=str(results), found=str(existing), remedy="--out DIR"
+            )
+        numbered = (folder / (stem if number == 0 else f"{stem}-{number}") for number in range(_TRIES))
+        path = next((path for path in numbered if not path.exists()), None)
+        if path is None:
+            raise UsageError(f"{_TRIES} runs of {label} began in one second", where=str(results))
+        return cls(path)
 
     @property
     def result_file(self) -> Path:
@@ -102,6 +94,7 @@ class RunFolder:
         """
         from testbed_reports.page import write_page
 
+        self.path.mkdir(parents=True, exist_ok=True)
         outcome = measured.flows.outcome
         verdict, reason = _verdict(measured, left)
         start, end = outcome.clock
@@ -125,11 +118,6 @@ class RunFolder:
             judgements=JudgementRecord.all_of(measured.judgements, measured.figures),
             timeline=TimelineRecord.of(measured.timeline),
             samples=(save_samples(outcome.samples, self.path / "samples.npz"),),
-            artefacts=tuple(
-                ArtefactRecord(path=f"logs/{log.name}", kind="log")
-                for log in sorted(self.logs.glob("*.log"))
-                if log.stat().st_size
-            ),
             notes=tuple(_notes(measured)),
         )
         write_result(result, self.result_file)

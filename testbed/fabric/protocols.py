@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from testbed.addressing import AddressPlan
+from testbed.errors import nearest
 from testbed.fabric.targets import Carrying
 from testbed.lab import Lab, Link, Tier
 from testbed.record import Event
@@ -35,7 +36,10 @@ class Capabilities:
         """Why ``name`` cannot be done here; None if it can."""
         if name in self.present:
             return None
-        return self.missing.get(name, f"this fabric does not know the capability {name!r}")
+        if name in self.missing:
+            return self.missing[name]
+        close = nearest(name, self.present | self.missing.keys())
+        return f"there is no capability {name!r}" + (f"; the nearest is {close}" if close else "")
 
 
 @dataclass(frozen=True)

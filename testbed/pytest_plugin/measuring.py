@@ -50,7 +50,7 @@ class Measure:
             return
         from testbed.experiment.run_folder import RunFolder
 
-        folder = RunFolder.create(Path(results), self._item.name)
+        folder = RunFolder.plan(Path(results), self._item.name)
         folder.keep(
             measured,
             self._lab,

@@ -8,7 +8,17 @@ from importlib.util import find_spec
 from testbed.fabric.protocols import Capabilities
 
 #: What every fabric has that came up: a kernel that cannot do it fails the build.
-_BUILT_IN = frozenset({"link-down", "loss-by-reboot", "path-probes", "reboot"})
+_BUILT_IN = frozenset({"link-down", "path-probes", "reboot"})
+#: What the field asks for and a namespace fabric does not offer.
+_NOT_OFFERED = {
+    "delay": "namespace fabrics do not delay packets on purpose",
+    "ecn": "namespace switches do not mark congestion",
+    "gray-loss": "namespace fabrics lose packets by reboots and cut links only",
+    "hw-timestamps": "namespaces have no hardware that stamps packets",
+    "mrc-nic": "no MRC endpoint runs on this fabric",
+    "power": "namespaces have no power supply to switch",
+    "trim": "namespace switches do not trim packets",
+}
 
 _LIBIPERF = "libiperf.so.0"
 
@@ -20,7 +30,7 @@ def find(*, rootless: bool) -> Capabilities:
         rootless: whether the fabric is inside a user namespace.
     """
     reasons = {"iperf3": _against_iperf3(), "root": _against_root(rootless)}
-    missing = {name: reason for name, reason in reasons.items() if reason is not None}
+    missing = _NOT_OFFERED | {name: reason for name, reason in reasons.items() if reason is not None}
     return Capabilities(_BUILT_IN | (reasons.keys() - missing.keys()), missing)
 
 

@@ -1,0 +1,113 @@
+"""``testbed run`` and ``rerun``, as a person or a program calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import ExitCode
+from testbed.fabric.netns.client import running_fabrics
+from testbed.measure.resultfile import read_result
+from testbed.measure.samplefile import load_samples
+
+LAB = """
+name: tiny
+planes: 2
+t0_per_plane: 2
+t1_per_plane: 2
+hosts_per_t0: 1
+reboot: {cold: {links_lost: 100ms, tables_empty: 100ms}}
+"""
+OPTIONS = ["--rate", "800", "--pairs", "all"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(LAB)
+    return path
+
+
+def call(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "testbed.cli", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=env, check=False)
+
+
+@pytest.mark.parametrize("fault", ["t1-reboot", "t0-reboot", "core-link", "host-link"])
+def test_a_run_measures_its_fault_and_can_be_run_again(lab: Path, fault: str) -> None:
+    done = call("run", lab, "--fault", fault, *OPTIONS, "--out", "out", cwd=lab.parent)
+    assert done.returncode in (ExitCode.PASS, ExitCode.UNKNOWN), done.stdout + done.stderr
+    (folder,) = (lab.parent / "out").iterdir()
+    result = read_result(folder / "result.json")
+    (fault_record,) = result.faults
+    assert fault_record.healed
+    values = {figure.name: figure.value for figure in result.figures if figure.scope == "all"}
+    assert values["lost_outside_faults"] == 0
+    assert (values["lost"] or 0) > 0
+    assert load_samples(result.samples[0], folder).sent.size == values["sent"]
+    assert fault_record.subject in (folder / "index.html").read_text()
+    assert f"Page: {folder / 'index.html'}" in done.stdout
+    lab.unlink()
+    if fault == "t1-reboot":
+        again = call("rerun", folder, "--out", "again", "--json", cwd=lab.parent)
+        assert again.returncode in (ExitCode.PASS, ExitCode.UNKNOWN), again.stdout + again.stderr
+        document = json.loads(again.stdout)
+        assert document["faults"][0]["subject"] == fault_record.subject
+        assert document["lab"] == result.lab
+        assert document["seeds"] == dict(result.seeds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tiny.yml"], ["tiny.yml: there is no such lab", "nearest:  tiny.yaml"]),
+        (["tiny.yaml", "--target", "p0-t1-9"], ["p0-t1-9", "nearest:  p0-t1-"]),
+        (["tiny.yaml", "--target", "p0-t0-0"], ["the target does not fit the fault", "expected: a t1"]),
+        (["tiny.yaml", "--fault", "core-link", "--target", "h0:p0~p0-t0-0"], ["the target does not fit the fault"]),
+        (["tiny.yaml", "--size", "20000"], ["larger than the links' MTU", "at most 9000"]),
+        (["tiny.yaml", "--out", "tiny.yaml/x"], ["the results folder cannot be written", "remedy:   --out DIR"]),
+        (["tiny.yaml", "--rate", "0"], ["Invalid value for '--rate'"]),
+    ],
+)
+def test_what_cannot_be_run_is_told_and_leaves_nothing(lab: Path, arguments: list[str], words: list[str]) -> None:
+    done = call("run", *arguments, cwd=lab.parent)
+    assert done.returncode == ExitCode.USAGE
+    for part in words:
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(lab.parent.iterdir()) == [lab]
+
+
+def test_a_result_that_is_none_is_told(lab: Path) -> None:
+    done = call("rerun", lab, cwd=lab.parent)
+    assert done.returncode == ExitCode.USAGE
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(lab: Path) -> None:
+    command = [sys.executable, "-m", "testbed.cli", "run", str(lab), *OPTIONS, "--out", str(lab.parent / "out")]
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+        # A shell ignores SIGINT in what it starts in the background, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert run.stdout is not None
+    while "stopped" not in (line := run.stdout.readline()):
+        assert line, "the run ended before its fault was in force"
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=5)
+    assert run.returncode == 130
+    assert errors.strip() == "interrupted"
+    assert not (lab.parent / "out").exists()
+    assert not any(name == f"tiny-{run.pid}" for name in running_fabrics())
