@@ -143,7 +143,12 @@ class Host(Node, Protocol):
 
 @dataclass(frozen=True)
 class UsidCounters:
-    """What a switch counted: packets its own uSID shifted, and packets no uSID of its table matched."""
+    """What a switch counted.
+
+    Attributes:
+        shifted: packets whose uSID was the switch's own and that went on to what followed it.
+        foreign: packets dropped because what they asked for, before or after that shift, is no uSID of its table.
+    """
 
     shifted: int
     foreign: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,33 @@ def test_a_fabric_that_is_not_detached_ends_with_its_runner() -> None:
     warden = Path("/proc") / done.stdout.strip()
     wait_until(lambda: not warden.exists() or "State:\tZ" in (warden / "status").read_text(), "the warden's end", 2.0)
     assert name not in running_fabrics()
+
+
+def test_a_runner_that_is_killed_takes_its_fabric_along_though_its_socket_stays_open() -> None:
+    """A child it forked has inherited the connection, so that the keeper never sees its end: the warden must."""
+    name = f"test-{os.getpid()}-forked"
+    code = (
+        "import os, signal, sys\nfrom testbed.fabric.netns.fabric import bring_up\nfrom testbed.lab import Lab\n"
+        "f = bring_up(Lab.parse(sys.argv[1]), name=sys.argv[2])\nchild = os.fork()\n"
+        "if child == 0:\n  signal.alarm(30)\n  while True: signal.pause()\n"
+        "print(child, flush=True)\nsignal.pause()\n"
+    )
+    runner = subprocess.Popen(
+        [sys.executable, "-c", code, TINY, name],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with runner:
+        assert runner.stdout is not None
+        child = int(runner.stdout.readline())
+        assert name in running_fabrics()
+        runner.kill()
+        try:
+            wait_until(lambda: name not in running_fabrics(), "the fabric's end", 2.0)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_names_the_lab_does_not_have_are_refused(tiny: NetnsFabric) -> None:

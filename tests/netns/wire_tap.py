@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,19 +32,16 @@ _FIRST_FD, _READY_FD, _ROWS_FD = 16, 3, 4
 _BLOCKS, _BLOCK_BYTES, _RETIRE_MS = 8, 1 << 16, 40
 _STATUS, _USER, _ETH_P_ALL = 2, 1, 3
 _READY_S = 20.0
+_THREADS = 16
 
 
 def main() -> None:
     stop_reader, stop_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(stop_writer)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    rings = []
-    for node in range(int(sys.argv[1])):
-        with inside(_FIRST_FD + node, str(node)):
-            rings.append(Ring(_BLOCKS, _BLOCK_BYTES, _RETIRE_MS))
-            # Of every protocol: a ring of IPv6 alone may get its packet after the kernel has shifted its uSIDs.
-            bind_packets(rings[-1].socket)
-        os.close(_FIRST_FD + node)
+    # The kernel waits some 10 ms for its processors with every ring, opening and closing: waits that can be shared.
+    pool = ThreadPoolExecutor(_THREADS)
+    rings = list(pool.map(open_ring, range(int(sys.argv[1]))))
     poll = select.poll()
     poll.register(stop_reader, select.POLLIN)
     numbers = {ring.socket.fileno(): node for node, ring in enumerate(rings)}
@@ -65,6 +63,21 @@ def main() -> None:
         drain(node, ring, position[node])
         if ring.take_drops():
             sys.exit(f"the ring of node {node} was full")
+    list(pool.map(close_ring, rings))
+
+
+def open_ring(node: int) -> Ring:
+    with inside(_FIRST_FD + node, str(node)):
+        ring = Ring(_BLOCKS, _BLOCK_BYTES, _RETIRE_MS)
+        # Of every protocol: a ring of IPv6 alone may get its packet after the kernel has shifted its uSIDs.
+        bind_packets(ring.socket)
+    os.close(_FIRST_FD + node)
+    return ring
+
+
+def close_ring(ring: Ring) -> None:
+    # Both the mapping and the socket hold it; what is mapped goes with the process.
+    ring.socket.close()
 
 
 def bind_packets(sock: socket.socket) -> None:
@@ -125,7 +138,6 @@ def tapped(fabric: NetnsFabric) -> Iterator[Tap]:
             yield tap
         finally:
             os.close(ready)
-            # Each ring takes the kernel some 10 ms to let go of.
             code = process.stop(grace_s=_READY_S)
         assert code == 0, process.output()
         rows.seek(0)

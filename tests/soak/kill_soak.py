@@ -42,8 +42,8 @@ RUNNER_ENDS_S = 10.0
 #: Experiments measure one at a time on a machine: a round may have to wait for somebody else's measurement.
 PHASE_DEADLINE_S = 300.0
 _POLL_S = 0.01
-#: As root, files are told apart from everybody else's by this group, which nobody is in.
-_GROUP = 54_321
+#: As root, files are told apart from everybody else's, another soak's too, by this group, which nobody is in.
+_GROUP = 1_000_000 + os.getpid()
 
 
 class ViolationError(Exception):
@@ -220,9 +220,8 @@ class Round:
             return
         if outcome.part == "runner":
             # Nobody catches an interrupt while modules are imported; in the last instructions it may come too late.
-            expected = {experiment.INTERRUPTED, -signal.SIGINT} | (
-                {0} if outcome.phase in ("down", "too late") else set()
-            )
+            late = outcome.phase in ("down", "ended", "too late")
+            expected = {experiment.INTERRUPTED, -signal.SIGINT} | ({0} if late else set())
             if code not in expected:
                 raise ViolationError(f"an interrupted runner ended with exit code {code}, not one of {expected}")
             return
@@ -336,7 +335,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Moments by parts, and how long what took."""
     counts = Counter((outcome.phase, _column(outcome)) for outcome in outcomes)
     columns = sorted({column for _, column in counts}, key=lambda column: (PARTS.index(column.split()[0]), column))
-    rows = [phase for phase in (*PHASES, "too late") if any(phase == outcome.phase for outcome in outcomes)]
+    rows = [phase for phase in (*PHASES, "ended", "too late") if any(phase == outcome.phase for outcome in outcomes)]
     lines = ["  ".join([f"{'':9}", *(f"{column:>14}" for column in columns)])]
     lines += ["  ".join([f"{row:9}", *(f"{counts[row, column]:14}" for column in columns)]) for row in rows]
     for what, values in (
