@@ -66,6 +66,6 @@ def _call(command: Sequence[str], where: Path) -> float:
         command, cwd=where, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
     )
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise child.ChildError(f"{' '.join(command)} ended with {done.returncode}: {lines[-1] if lines else ''}")
+        said = (done.stderr or done.stdout).strip()[-1500:]
+        raise child.ChildError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
     return time.perf_counter() - began

@@ -71,6 +71,7 @@ def measure(options: Options) -> Section:
                 tuple(taken),
                 Limit("<=", 1024, "worst"),
                 loads,
+                relative=True,
             ),
             Figure("runner", "MiB", "largest resident memory, within the above", _peaks(runs, "runner")),
             Figure("keeper", "MiB", "largest resident memory, within the above", _peaks(runs, "keeper")),
@@ -85,7 +86,10 @@ def measure(options: Options) -> Section:
             ),
             *step_figures(runs, "bring-up", _STEPS),
         ),
-        (f"MemAvailable was read every {MemoryWatch._INTERVAL_S * 1000:.0f} ms",),
+        (
+            f"MemAvailable was read every {MemoryWatch._INTERVAL_S * 1000:.0f} ms",
+            "a later run takes less of it than the first, for the kernel keeps some of an earlier one's for reuse",
+        ),
     )
 
 
