@@ -50,9 +50,10 @@ def wait_until_quiet(patience_s: float) -> bool:
     """Wait until the processors were mostly idle for a moment; False when that did not come within ``patience_s``."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
-        before = Pressure.read()
+        before = PressureReading.take()
         time.sleep(_MOMENT_S)  # The moment that is looked at.
-        if 1 - (Pressure.read() - before).headroom <= MOST_FOREIGN / 2:
+        headroom = PressureReading.take().since(before).cpu_headroom
+        if headroom is not None and 1 - headroom <= MOST_FOREIGN / 2:
             return True
     return False
 
