@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -161,6 +162,67 @@ def test_each_xdist_worker_has_a_fabric_of_its_own(suite: pytest.Pytester) -> No
         """
     )
     run(suite, "-n", "2").assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_a_test_that_hangs_leaves_no_fabric_behind(suite: pytest.Pytester, method: str) -> None:
+    suite.makepyfile(
+        f"""
+        import threading
+        import pytest
+
+        @pytest.mark.timeout(2, method="{method}")
+        def test_hangs(fabric, traffic, faults):
+            flows = traffic.probes(rate=100)
+            with flows.running(), faults.link_down("h0:p0~p0-t0-0"):
+                threading.Event().wait()
+        """
+    )
+    # Teardown is skipped by the thread method, which ends the process on the spot.
+    result = run(suite, "-p", "no:faulthandler")
+    assert result.ret == ExitCode.FAIL
+    assert "Timeout" in result.stdout.str() + result.stderr.str()
+    assert_gone(fabrics_of_pytest() - BEFORE)
+
+
+def test_sigterm_leaves_no_fabric_behind(suite: pytest.Pytester) -> None:
+    path = suite.makepyfile(
+        """
+        import pathlib, threading
+
+        def test_hangs(fabric):
+            pathlib.Path("up").touch()
+            threading.Event().wait()
+        """
+    )
+    command = [sys.executable, "-m", "pytest", str(path), "--lab", "tiny.yaml", "-p", "no:cacheprovider"]
+    child = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not (suite.path / "up").exists():
+            assert time.monotonic() < deadline, "the test did not start"
+            time.sleep(0.01)  # The poll interval of a wait with a deadline.
+        child.terminate()
+        assert child.wait(10) == -signal.SIGTERM
+    finally:
+        child.kill()
+        child.wait()
+    assert_gone({f"pytest-tiny-{child.pid}"})
+
+
+def fabrics_of_pytest() -> set[str]:
+    return {name for name in running_fabrics() if name.startswith("pytest-tiny-")}
+
+
+BEFORE = fabrics_of_pytest()
+
+
+def assert_gone(names: set[str]) -> None:
+    """Within the 2 s that a fabric has to end."""
+    deadline = time.monotonic() + 2
+    while left := names & set(running_fabrics()):
+        assert time.monotonic() < deadline, f"{left} still there after 2 s"
+        time.sleep(0.01)  # The poll interval of a wait with a deadline.
 
 
 def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) -> None:
