@@ -61,7 +61,7 @@ def _times() -> dict[str, float]:
 
 
 def _code(done: subprocess.CompletedProcess[str]) -> int:
-    """What it ended with, or what that ended with which make says has failed: a verdict is a result, whichever it is."""
+    """What it ended with, or what make says its recipe ended with: a verdict is a result, whichever it is."""
     made = re.search(r"Error (\d+)\s*$", done.stderr) if done.args[0] == "make" else None
     return int(made[1]) if made else done.returncode
 
