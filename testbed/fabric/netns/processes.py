@@ -149,7 +149,7 @@ def start(
                 "op": "spawn",
                 "namespace": namespace,
                 "argv": list(argv),
-                "env": {**os.environ, **(env or {})},
+                "env": _environment(env),
                 "cwd": str(Path.cwd()),
                 "fds": {str(target): numbers.index(source) for target, source in handed.items()},
                 "namespace_fds": {str(target): number for target, number in (namespace_fds or {}).items()},
@@ -244,6 +244,13 @@ def listening_ports(client: KeeperClient, namespace: int) -> set[int]:
             if table.startswith("udp") or fields[3] == "0A":
                 ports.add(int(fields[1].rpartition(":")[2], 16))
     return ports
+
+
+def _environment(additions: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's environment with additions; tools such as tc are found as they are by root."""
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path += [folder for folder in ("/usr/sbin", "/sbin") if folder not in path]
+    return {**os.environ, "PATH": os.pathsep.join(path), **(additions or {})}
 
 
 def open_memory() -> io.FileIO:
