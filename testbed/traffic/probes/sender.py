@@ -28,8 +28,10 @@ from testbed.traffic.probes.sockets import IOVEC, MMSGHDR, SOCKADDR_IN6, inside,
 BATCH = 64
 WINDOW = 1024
 #: Batches start at least this far apart unless they are full: at high rates packets share a system call, below
-#: 4,000 packets/s each goes at its own time.
-COALESCE_NS = 250_000
+#: 4,000 packets/s each goes at its own time. Above :data:`DENSE` packets/s the interval is longer, for there the cost of
+#: a batch weighs more than a burst of some dozen packets.
+COALESCE_NS, COALESCE_DENSE_NS = 250_000, 800_000
+DENSE = 20_000
 #: Offered this much after its time, a packet counts as late; also the most of the schedule that is caught up at once.
 LATE_NS = 1_000_000
 #: Without pauses the control is looked at this often.
@@ -160,6 +162,8 @@ class Sender:
         self._sorted = _words(np.zeros(BATCH, MMSGHDR))
         self._sorted_at = self._sorted.ctypes.data
         self._paced = self._schedule.paced
+        dense = sum(flow.rate for flow in plan.flows) > DENSE
+        self._coalesce_ns = COALESCE_DENSE_NS if dense else COALESCE_NS
 
     def run(self) -> None:
         """Wait for the start, send until the plan is done or it is stopped."""
@@ -199,7 +203,7 @@ class Sender:
             self._live[_LATE] += late
             following = min(first + count, window.count - 1)
             return (int(window.due[following]) - due) // 2
-        return COALESCE_NS if self._batch(now) < BATCH else 0
+        return self._coalesce_ns if self._batch(now) < BATCH else 0
 
     def _advance(self) -> bool:
         """Make sure that the current window has a packet; False when none is left."""

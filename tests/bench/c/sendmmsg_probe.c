@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { BATCH = 64, OUTER = 40, COALESCE_NS = 250000 };
+enum { BATCH = 64, OUTER = 40, COALESCE_NS = 250000, COALESCE_DENSE_NS = 800000, DENSE = 20000 };
 
 static int64_t now_ns(void)
 {
@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     }
 
     int64_t sent = 0, start = now_ns();
+    int64_t coalesce = rate > DENSE ? COALESCE_DENSE_NS : COALESCE_NS;
     while (sent < count) {
         int64_t due = count - sent;
         if (rate > 0) {
@@ -93,8 +94,8 @@ int main(int argc, char **argv)
             due = (int64_t)((now - start) * rate / 1e9) + 1 - sent;
             if (due < 1) {
                 int64_t until = start + (int64_t)(sent * 1e9 / rate);
-                if (until < now + COALESCE_NS)
-                    until = now + COALESCE_NS;
+                if (until < now + coalesce)
+                    until = now + coalesce;
                 struct timespec t = {until / 1000000000, until % 1000000000};
                 clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
                 continue;
