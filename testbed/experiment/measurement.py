@@ -10,7 +10,7 @@ from testbed.errors import UnknownFigureError, UsageError, nearest
 from testbed.faults.scope import FaultScope, Outage
 from testbed.lab import Lab
 from testbed.measure.dead import NEVER, DeadWindow, DeadWindowLoss, lost_in_windows
-from testbed.measure.definitions import DEFINITIONS, Report
+from testbed.measure.definitions import CLOCK_STEP_NOTICED_NS, DEFINITIONS, Report
 from testbed.measure.failover import FEWEST_PER_WINDOW, Transition
 from testbed.measure.limits import Judgement, Limit, Outcome, judge
 from testbed.measure.match import Matched, match
@@ -26,6 +26,8 @@ from testbed.traffic.path_probes import PathProbes
 WINDOW_NS = 10_000_000
 #: Scope of the figures of those EVs that a fault killed.
 DEAD_EVS = "dead EVs"
+#: Figures that every fault has.
+_CONSEQUENCES = frozenset({"failover", "restore"})
 _PACKETS_PER_WINDOW = 2 * FEWEST_PER_WINDOW
 
 
@@ -38,7 +40,7 @@ class Measured:
         faults: what was done meanwhile.
         matched: its packets, sent and arrived.
         figures: every figure of ``docs/metrics.md`` that its samples support.
-        judgements: those of the lab's limits that concern one of these figures.
+        judgements: those of the lab's limits that concern one of these figures, or a fault's consequences.
         dead: each EV's losses against the time the faults killed it.
         agreements: of each EV that a fault killed, the loss-derived against the gap-derived outage.
         window_ns: the sampling window of goodput.
@@ -89,7 +91,12 @@ class Measured:
     @property
     def unknown_because(self) -> str:
         """Why this run decides nothing: the machine or its clock got in the way. Empty where they did not."""
-        return self.flows.outcome.limited_by
+        outcome = self.flows.outcome
+        if outcome.limited_by:
+            return f"limited by the machine: {outcome.limited_by}"
+        if abs(outcome.clock_step_ns) >= CLOCK_STEP_NOTICED_NS:
+            return f"the clock stepped by {outcome.clock_step_ns / 1e9:.6f} s during the run"
+        return ""
 
     @property
     def explained(self) -> bool:
@@ -110,7 +117,7 @@ class Measured:
     def reasons(self) -> list[str]:
         """What decided the verdict, a line each."""
         if self.unknown_because:
-            return [f"limited by the machine: {self.unknown_because}"]
+            return [self.unknown_because]
         lines = [_line(judgement) for judgement in self.judgements if judgement.outcome is not Outcome.PASS]
         lines += [
             f"{ev.name}: {ev.contradictions} packets whose fate the faults do not explain "
@@ -145,6 +152,9 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
     report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
     figures.append(dead.figure(report))
     named = {figure.name for figure in figures}
+    if faults:
+        # Where there was a fault, a limit on its consequences that were not measured is unknown, not void.
+        named |= _CONSEQUENCES
     limits = [
         Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named
     ]
@@ -182,19 +192,16 @@ def _dead_windows(flows: PathProbes, outages: Sequence[Outage]) -> list[DeadWind
     """The outages as each EV of each flow meets them, their edges as wide as the send stamps are uncertain."""
     error = flows.outcome.samples.send_error_ns
     latest = NEVER - error
-    return [
-        DeadWindow(
-            flow,
-            ev,
-            outage.start_lo - error,
-            outage.start_hi + error,
-            outage.end_lo - error,
-            min(outage.end_hi, latest) + error,
-        )
-        for (flow, ev), path in flows.path_of.items()
-        for outage in outages
-        if outage.hits(path)
-    ]
+    windows = []
+    for (flow, ev), path in flows.path_of.items():
+        for outage in outages:
+            if outage.hits(path):
+                start_hi = outage.start_hi + error
+                # Shorter than its edges are wide, it was nowhere surely dead.
+                end_lo = max(outage.end_lo - error, start_hi)
+                end_hi = max(min(outage.end_hi, latest) + error, end_lo)
+                windows.append(DeadWindow(flow, ev, outage.start_lo - error, start_hi, end_lo, end_hi))
+    return windows
 
 
 def _transitions(flows: PathProbes, faults: Sequence[FaultScope]) -> list[Transition]:
@@ -202,19 +209,20 @@ def _transitions(flows: PathProbes, faults: Sequence[FaultScope]) -> list[Transi
     if not flows.rate:
         return []
     payload_bits = flows.payload_bytes * 8
-    offered = flows.rate * len(flows.pairs) * payload_bits
     wanted: list[Transition] = []
+    outages = [outage for fault in faults for outage in fault.outages()]
     for fault in faults:
         hit, healed = fault.observed, fault.healed
         if hit is not None:
-            wanted.append(Transition(hit, "failover", _surviving(flows, fault.outages()) * payload_bits))
+            wanted.append(Transition(hit, "failover", _surviving(flows, outages, hit) * payload_bits))
         if healed is not None:
-            wanted.append(Transition(healed, "restore", offered))
+            wanted.append(Transition(healed, "restore", _surviving(flows, outages, healed) * payload_bits))
     return wanted
 
 
-def _surviving(flows: PathProbes, outages: Sequence[Outage]) -> float:
-    """Packets/s that are offered on EVs which no outage touches."""
+def _surviving(flows: PathProbes, all_outages: Sequence[Outage], event: Event) -> float:
+    """Packets/s that are offered on EVs which no outage touches that is in force right after an event."""
+    outages = [outage for outage in all_outages if outage.start_lo <= event.t_ns < outage.end_hi]
     alive = 0.0
     for number, pair in enumerate(flows.pairs):
         evs = flows.evs[pair]

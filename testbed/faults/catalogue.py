@@ -21,7 +21,7 @@ class Faults:
     @property
     def unhealed(self) -> list[str]:
         """Faults that could not be undone, with the reason."""
-        return [f"{scope.name}: {scope.error}" for scope in self.history if scope.error is not None]
+        return [f"{scope.name}: {scope.error}" for scope in self.history if scope.unhealed]
 
     def reboot(self, switch: Switch | str, kind: str = "cold") -> FaultScope:
         """A switch reboot. It takes as long as the lab says (``reboot:``); leaving the scope early cuts it short.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from testbed.addressing import Path
-from testbed.errors import BedError, InfrastructureError, UnhealedError
+from testbed.errors import BedError, InfrastructureError, UnhealedError, UsageError
 from testbed.record import Event
 
 _HEAL_TIMEOUT_S = 60.0
@@ -80,10 +80,23 @@ class FaultScope:
         """Why it could not be injected or healed; None while all is well."""
         return self._error
 
+    @property
+    def unhealed(self) -> bool:
+        """Whether it could not be undone. One that failed but left nothing behind is not unhealed."""
+        return isinstance(self._error, UnhealedError)
+
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise UsageError(f"{self.name} was injected already", expected="a fault of its own for each `with`")
         self._record(Event.now("fault", self.subject, f"{self.name} issued"))
-        self._thread = threading.Thread(target=self._perform, name=self.name)
-        self._thread.start()
+        # A daemon, so that an interrupted process ends: whatever it leaves changed, the fabric puts back.
+        self._thread = threading.Thread(target=self._perform, name=self.name, daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            # Interrupted, maybe with the thread already at work: nobody is going to leave this scope.
+            self._heal.set()
+            raise
         return self
 
     def __exit__(
@@ -91,10 +104,14 @@ class FaultScope:
     ) -> None:
         self._heal.set()
         assert self._thread is not None
-        self._thread.join(_HEAL_TIMEOUT_S)
-        if self._thread.is_alive():
-            self._error = UnhealedError(f"{self.name} was not healed within {_HEAL_TIMEOUT_S:.0f} s")
-        self._on_end(self)
+        began = time.monotonic()
+        try:
+            self._thread.join(_HEAL_TIMEOUT_S)
+        finally:
+            # Also when a second Ctrl-C cuts the waiting short.
+            if self._thread.is_alive():
+                self._fail(UnhealedError(f"{self.name} was not healed within {time.monotonic() - began:.0f} s"))
+            self._on_end(self)
         # The verdict of what was measured comes first: a heal that failed must not hide why the block failed.
         if self._error is not None and error is None:
             raise self._error

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -107,10 +106,10 @@ def lost_in_windows(streams: Streams, windows: Iterable[DeadWindow]) -> DeadWind
 
     Args:
         streams: the streams of :attr:`Level.EV`.
-        windows: any number per EV; those of one EV must not overlap.
+        windows: any number per EV; those that overlap count as one.
 
     Raises:
-        UsageError: windows out of order, overlapping, or of an EV that no packet was sent on.
+        UsageError: stamps of a window out of order, or a window of an EV that no packet was sent on.
     """
     if streams.level is not Level.EV:
         raise UsageError("dead windows are compared per EV", found=f"streams per {streams.level}", expected="per ev")
@@ -145,17 +144,35 @@ def _assign(streams: Streams, windows: Iterable[DeadWindow]) -> dict[int, list[D
                 expected="an EV the flow was sprayed over",
             )
         out.setdefault(number[window.flow, window.ev], []).append(window)
-    for stream, own in out.items():
-        own.sort(key=lambda w: w.start_lo)
-        for before, after in pairwise(own):
-            if after.start_lo <= before.end_hi:
-                raise UsageError(
-                    "dead windows of one EV overlap",
-                    where=streams.name(stream),
-                    found=f"one until {before.end_hi}, one from {after.start_lo}",
-                    expected="windows apart from each other; merge those that overlap",
-                )
+    return {stream: _apart(own) for stream, own in out.items()}
+
+
+def _apart(windows: list[DeadWindow]) -> list[DeadWindow]:
+    """The windows of one EV in order of time, none touching the next."""
+    out: list[DeadWindow] = []
+    for window in sorted(windows, key=lambda w: (w.start_lo, w.start_hi)):
+        if not out or window.start_lo > out[-1].end_hi:
+            out.append(window)
+        elif window.start_hi <= out[-1].end_lo:
+            out[-1] = _union(out[-1], window)
+        else:
+            # Alive in between, or not: each gets its share of the time in which that is uncertain.
+            before = replace(out[-1], end_hi=min(out[-1].end_hi, window.start_hi - 1))
+            after = replace(window, start_lo=before.end_hi + 1, end_hi=max(window.end_hi, out[-1].end_hi))
+            out[-1:] = [before, after]
     return out
+
+
+def _union(first: DeadWindow, second: DeadWindow) -> DeadWindow:
+    """Two windows that surely overlap, as one."""
+    return DeadWindow(
+        first.flow,
+        first.ev,
+        min(first.start_lo, second.start_lo),
+        min(first.start_hi, second.start_hi),
+        max(first.end_lo, second.end_lo),
+        max(first.end_hi, second.end_hi),
+    )
 
 
 def _compare(name: str, plane: int, t_sent: I64, lost: Bool, windows: list[DeadWindow]) -> EvLoss:

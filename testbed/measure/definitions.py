@@ -44,10 +44,12 @@ DEFINITIONS: dict[str, Definition] = {
     "sent": Definition("packets", "packets offered, those refused by the sender's own kernel included"),
     "lost": _loss("packets", "packets sent without an arrival within the waiting time (RFC 7680)"),
     "loss_ratio": _loss("ratio", "packets lost over packets sent (RFC 7680)"),
-    "lost_outside_faults": _loss(
+    "lost_outside_faults": Definition(
         "packets",
         "packets lost though no fault of the run was in force on their path when they were sent; next to the edge of "
         "a fault one packet per EV is excused",
+        counts_arrivals=True,
+        reads_clock=True,
     ),
     "refused": Definition("packets", "packets the sender's own kernel refused; they count as lost too"),
     "late": Definition("packets", "arrivals after the waiting time; their packets count as lost (RFC 7680)"),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,29 +15,59 @@ from testbed.errors import InfrastructureError
 _NAME = "\0mrc-testbed/measuring"
 
 
+class _Shares:
+    """What this process holds of the lock: its workloads run side by side, and the last to end lets go."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: socket.socket | None = None
+        self._count = 0
+
+    def take(self, timeout_s: float) -> None:
+        with self._lock:
+            if self._holder is None:
+                self._holder = _acquire(timeout_s)
+            self._count += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0 and self._holder is not None:
+                self._holder.close()
+                self._holder = None
+
+
+_shares = _Shares()
+
+
 @contextlib.contextmanager
 def measuring(timeout_s: float = 600.0) -> Iterator[None]:
-    """Hold the machine-wide measurement lock.
+    """Hold the machine-wide measurement lock; workloads of one process share it.
 
     The lock is an abstract Unix socket: no file, and the kernel lets go of it with its holder, however that ends.
     Raises InfrastructureError, naming the holder, when it was not free in time.
     """
+    _shares.take(timeout_s)
+    try:
+        yield
+    finally:
+        _shares.give_back()
+
+
+def _acquire(timeout_s: float) -> socket.socket:
+    """The socket that is the lock."""
     deadline = time.monotonic() + timeout_s
     while True:
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             holder.bind(_NAME)
             holder.listen(64)
-            break
+            return holder
         except OSError as error:
             holder.close()
             if error.errno != errno.EADDRINUSE:
                 raise
             _wait_for_release(deadline, timeout_s)
-    try:
-        yield
-    finally:
-        holder.close()
 
 
 def _wait_for_release(deadline: float, timeout_s: float) -> None:

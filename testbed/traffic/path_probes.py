@@ -133,6 +133,7 @@ class PathProbes:
         One measurement at a time per machine: waits for the others. Raises InfrastructureError when the agents do not
         start or no packet arrives.
         """
+        self._outcome = None
         with measuring(), ProbeRun(self._fabric, self._send_plan, self._receive_plan, self._capacity) as run:
             run.start({number: len(self.evs[pair]) for number, pair in enumerate(self.pairs)})
             self._run = run

@@ -117,14 +117,14 @@ class _Agents:
         return sum(file.counters()[name] for file in self.files)
 
     def close(self) -> None:
-        for fd in self._controls:
-            os.close(fd)
-        for fd, _ in self._ready:
-            os.close(fd)
-        for process in self.processes:
-            process.stop()
-        for file in self.files:
-            file.close()
+        with contextlib.ExitStack() as rest:
+            # In reverse: each is done though the one before it failed.
+            for file in self.files:
+                rest.callback(file.close)
+            for process in self.processes:
+                rest.callback(process.stop)
+            for fd in [*self._controls, *(fd for fd, _ in self._ready)]:
+                rest.callback(os.close, fd)
 
 
 class ProbeRun:
@@ -148,8 +148,10 @@ class ProbeRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._senders.close()
-        self._receivers.close()
+        try:
+            self._senders.close()
+        finally:
+            self._receivers.close()
 
     def start(self, evs: Mapping[int, int]) -> None:
         """Start everything and return once every EV was visited and every flow arrives.

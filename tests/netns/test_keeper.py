@@ -181,16 +181,41 @@ def test_a_keeper_that_was_killed_is_told(tiny: NetnsFabric) -> None:
     client.end()
 
 
+def test_an_interrupted_row_of_requests_ends_the_connection_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = KeeperClient.start("")
+    client.greet()
+    receive = channel.receive
+    monkeypatch.setattr(channel, "receive", raise_keyboard_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(client.pipelined((number, {"op": "status"}, b"") for number in range(5)))
+    monkeypatch.setattr(channel, "receive", receive)
+    with pytest.raises(InfrastructureError, match="the keeper is gone"):
+        client.status()
+
+
+def test_a_row_of_requests_that_nobody_reads_to_its_end_leaves_no_answer_behind() -> None:
+    client = KeeperClient.start("")
+    client.greet()
+    try:
+        answers = client.pipelined((number, {"op": "hello"}, b"") for number in range(5))
+        next(answers)
+        answers.close()
+        assert "changes" in client.status()
+    finally:
+        client.end()
+
+
+def raise_keyboard_interrupt(_sock: socket.socket) -> None:
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_request_ends_the_connection_rather_than_mix_answers_up(monkeypatch: pytest.MonkeyPatch) -> None:
     client = KeeperClient.start("")
     client.greet()
     pid = client.keeper_pid
     receive = channel.receive
 
-    def interrupt(_sock: socket.socket) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(channel, "receive", interrupt)
+    monkeypatch.setattr(channel, "receive", raise_keyboard_interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.status()
     monkeypatch.setattr(channel, "receive", receive)

@@ -21,6 +21,9 @@ from testbed.fabric.netns.state import Action, NodeState, Route, differences
 #: Called with (step, done, total) while a fabric comes up.
 Progress = Callable[[str, int, int], None]
 
+#: What is wrong with a node in the state it was found in, a line each.
+Compare = Callable[[str, NodeState], list[str]]
+
 # Set before any interface exists, so that each is born with them: nothing on these links is automatic.
 _COMMON = [
     ("ipv6/conf/default/accept_ra", "0"),
@@ -174,19 +177,16 @@ def _silent(_step: str, _done: int, _total: int) -> None:
 
 
 def find_differences(
-    client: KeeperClient, plan: FabricPlan, nodes: Sequence[str], without: Route | None = None
+    client: KeeperClient, plan: FabricPlan, nodes: Sequence[str], compare: Compare | None = None
 ) -> dict[str, list[str]]:
-    """Nodes that are not as planned, with what is wrong; ``without`` is a route that is to be absent."""
+    """Nodes that are not as planned, with what is wrong; ``compare`` in place of an equality with the plan."""
     wrong: dict[str, list[str]] = {}
     parts = [
         [plan.namespaces[node] for node in nodes[start : start + _NAMESPACES_PER_REQUEST]]
         for start in range(0, len(nodes), _NAMESPACES_PER_REQUEST)
     ]
     for node, state in zip(nodes, snapshot.take_all(client, parts), strict=True):
-        expected = plan.nodes[node]
-        if without in expected.routes:
-            expected = expected - NodeState(routes={without})
-        lines = differences(expected, state)
+        lines = differences(plan.nodes[node], state) if compare is None else compare(node, state)
         if lines:
             wrong[node] = lines
     return wrong
@@ -197,9 +197,9 @@ def wait_until_as_planned(
     plan: FabricPlan,
     nodes: Sequence[str],
     progress: Progress = _silent,
-    without: Route | None = None,
+    compare: Compare | None = None,
 ) -> None:
-    """Read nodes back until they are as planned, ``without`` a route that is to come later.
+    """Read nodes back until they are as planned, or ``compare`` finds nothing wrong with them.
 
     Carrier travels through a kernel work queue, so that links and the routes over them settle a little after the
     request that raised them; where many do so at once, a second after. Asked for a device by its number, kernel 6.8
@@ -209,7 +209,7 @@ def wait_until_as_planned(
     pending = list(nodes)
     while pending:
         progress("verify", len(nodes) - len(pending), len(nodes))
-        wrong = find_differences(client, plan, pending, without)
+        wrong = find_differences(client, plan, pending, compare)
         if wrong and time.monotonic() > deadline:
             lines = [f"{node}: {line}" for node, found in wrong.items() for line in found]
             raise InfrastructureError(

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -110,6 +110,7 @@ class KeeperClient:
             )
         except BaseException:
             ours.close()
+            stderr.close()
             raise
         finally:
             theirs.close()
@@ -183,18 +184,13 @@ class KeeperClient:
 
     def request(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> tuple[Message, bytes]:
         """Send a request and return its answer. Raises InfrastructureError."""
-        with self._lock:
-            try:
-                self.send(message, payload, fds)
-                return self.answer()
-            except InfrastructureError:
-                raise
-            except BaseException:
-                # Interrupted between a request and its answer: the next one would be taken for its answer.
-                self.close()
-                raise
+        with self._in_step():
+            self.send(message, payload, fds)
+            return self.answer()
 
-    def pipelined(self, requests: Iterable[tuple[_About, Message, bytes]]) -> Iterator[tuple[_About, Message, bytes]]:
+    def pipelined(
+        self, requests: Iterable[tuple[_About, Message, bytes]]
+    ) -> Generator[tuple[_About, Message, bytes], None, None]:
         """Send requests while earlier ones are carried out; what each is about, with its answer, in order.
 
         The keeper then always has work while its client prepares the next request or looks at the last answer. Other
@@ -202,7 +198,7 @@ class KeeperClient:
         is refused.
         """
         waiting: deque[_About] = deque()
-        with self._lock:
+        with self._in_step():
             try:
                 for about, message, payload in requests:
                     if len(waiting) == _REQUESTS_AHEAD:
@@ -211,11 +207,26 @@ class KeeperClient:
                     waiting.append(about)
                 while waiting:
                     yield waiting.popleft(), *self.answer()
-            finally:
+            except (InfrastructureError, GeneratorExit):
                 # An answer left in the channel would be taken for that of the next request.
                 for _ in waiting:
                     with contextlib.suppress(InfrastructureError):
                         self.answer()
+                raise
+
+    @contextlib.contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """One thread at a time, and an end of the connection where requests and answers are no longer in step."""
+        with self._lock:
+            try:
+                yield
+            except (InfrastructureError, GeneratorExit):
+                raise
+            except BaseException:
+                # Interrupted between a request and its answer, or within one: the rest of it would be taken for the
+                # answer of the next.
+                self.close()
+                raise
 
     def netlink(self, batches: Sequence[Batch], *, stamped: bool = False) -> Executed:
         """Carry out netlink messages; the kernel has done so when this returns."""

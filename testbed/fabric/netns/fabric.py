@@ -15,9 +15,10 @@ from testbed.errors import InfrastructureError, LabError, UnhealedError, UsageEr
 from testbed.fabric.netns import build, capabilities, messages, ordinary
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.held import Held
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
-from testbed.fabric.netns.state import Route
+from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Tier
@@ -87,6 +88,7 @@ class NetnsFabric:
     ) -> None:
         self.client = client
         self.plan = planned
+        self.held = Held(lab.topology, planned)
         self._lab = lab
         self._addresses = addresses
         self._name = name
@@ -176,12 +178,19 @@ class NetnsFabric:
         key = f"{link.name} down"
         restore = build.state_messages(self.plan.nodes[far].of_device(index), self.plan.burst)
         if not up:
-            self.client.undo(key, [(self.plan.namespaces[far], messages.join(restore))])
-            (stamps,) = self.change(self.plan.namespaces[far], [messages.link_down(index)])
+            self.held.hold_link(link)
+            try:
+                self.client.undo(key, [(self.plan.namespaces[far], messages.join(restore))])
+                (stamps,) = self.change(self.plan.namespaces[far], [messages.link_down(index)])
+            except BaseException:
+                self.held.release_link(link)
+                raise
             return Event.between("carrier", link.name, "carrier lost", *stamps)
         try:
-            first = self.change(self.plan.namespaces[far], restore)[0][0]
-            self.wait_settled(far)
+            first = now_ns()
+            if self.held.release_link(link):
+                first = self.change(self.plan.namespaces[far], restore)[0][0]
+                self.wait_settled(far)
         except InfrastructureError as error:
             raise UnhealedError(f"{link.name} did not come back", found=str(error)) from error
         self.client.undone(key)
@@ -199,10 +208,23 @@ class NetnsFabric:
         return list(done.stamps[0])
 
     def wait_settled(self, node: str, besides: Route | None = None) -> None:
-        """Wait until a node and its neighbours are as planned, ``besides`` a route still to come."""
+        """Wait until a node and its neighbours are as planned, ``besides`` a route still to come.
+
+        What other faults hold down meanwhile is left out of account.
+        """
+
+        def compare(name: str, found: NodeState) -> list[str]:
+            disturbed = self.held.disturbed_on(name, settling=node)
+            if disturbed is None:
+                return []
+            expected = self.plan.nodes[name]
+            if besides in expected.routes:
+                expected = expected - NodeState(routes={besides})
+            return differences(expected.beside(disturbed), found.beside(disturbed))
+
         topology = self._lab.topology
         around = {topology.peer(port).node for port in topology.ports(node)}
-        build.wait_until_as_planned(self.client, self.plan, [node, *sorted(around)], without=besides)
+        build.wait_until_as_planned(self.client, self.plan, [node, *sorted(around)], compare=compare)
 
     def check(self) -> list[str]:
         """Everything that is not as planned, a line each; empty for a pristine fabric."""

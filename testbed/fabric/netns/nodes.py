@@ -132,7 +132,12 @@ class NetnsSwitch(NetnsNode):
             raise UnsupportedError(f"a namespace switch cannot do a {kind!r} reboot", expected="cold", nearest=close)
         phases = self._fabric.lab.reboot.cold
         key = f"reboot of {self._name}"
-        self._fabric.client.undo(key, [(self.namespace, messages.join(self._restore_messages()))])
+        self._fabric.held.hold_switch(self._name)
+        try:
+            self._fabric.client.undo(key, [(self.namespace, messages.join(self._restore_messages(self.planned)))])
+        except BaseException:
+            self._fabric.held.release_switch(self._name)
+            raise
         try:
             self._power_off(on_phase)
             if not stop(phases.links_lost):
@@ -155,21 +160,29 @@ class NetnsSwitch(NetnsNode):
         on_phase(Event.between("carrier", self._name, "carrier lost", lost[0][0], lost[-1][1]))
 
     def _links_back(self, on_phase: PhaseSink) -> None:
-        stamps = self._fabric.change(self.namespace, [messages.link_up(index) for index in self._ports()])
+        back = [index for index in self._ports() if index not in self._fabric.held.down_on(self._name)]
+        if not back:
+            return
+        stamps = self._fabric.change(self.namespace, [messages.link_up(index) for index in back])
         on_phase(Event.between("carrier", self._name, "carrier back", stamps[0][0], stamps[-1][1]))
 
-    def _restore_messages(self) -> list[bytes]:
-        return build.state_messages(self.planned, self._fabric.plan.burst)
+    def _restore_messages(self, state: NodeState) -> list[bytes]:
+        return build.state_messages(state, self._fabric.plan.burst)
 
     def _restore(self, on_phase: PhaseSink) -> None:
         """Put everything back; the own uSID, without which nothing passes, last, once all else has settled."""
         own, _ = self._seg6local_routes()
         try:
-            requests = self._restore_messages()
+            down = self._fabric.held.bring_back(self._name)
+            requests = self._restore_messages(self.planned.beside(down))
             self._fabric.change(self.namespace, requests[:-1])
             self._fabric.wait_settled(self._name, besides=own)
             (forwarding,) = self._fabric.change(self.namespace, requests[-1:])
+            # First, so that of two neighbours that come back at once the last sees the other complete.
+            self._fabric.held.release_switch(self._name)
             self._fabric.wait_settled(self._name)
         except InfrastructureError as error:
             raise UnhealedError(f"{self._name} did not come back from its reboot", found=str(error)) from error
+        finally:
+            self._fabric.held.release_switch(self._name)
         on_phase(Event.between("tables", self._name, "forwarding", *forwarding))

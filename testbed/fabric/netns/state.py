@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv6Address
@@ -93,6 +93,10 @@ class NodeState:
             {entry for entry in self.routes if entry.ifindex == index},
             {entry for entry in self.shapers if entry.ifindex == index},
         )
+
+    def beside(self, indexes: Collection[int]) -> NodeState:
+        """All but the parts that belong to some interfaces."""
+        return self - union(self.of_device(index) for index in indexes)
 
     def __sub__(self, other: NodeState) -> NodeState:
         return NodeState(
