@@ -49,7 +49,8 @@ def test_a_block_that_raises_is_healed_too_and_its_error_comes_out() -> None:
             fault.wait("dead", 5)
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fails_while_it_is_dead)
+    with pytest.raises(ZeroDivisionError):
+        fails_while_it_is_dead()
     assert fault.healed is not None
 
 
