@@ -28,8 +28,8 @@ from testbed.traffic.probes.sockets import IOVEC, MMSGHDR, SOCKADDR_IN6, inside,
 BATCH = 64
 WINDOW = 1024
 #: Batches start at least this far apart unless they are full: at high rates packets share a system call, below
-#: 4,000 packets/s each goes at its own time. Above :data:`DENSE` packets/s the interval is longer, for there the cost of
-#: a batch weighs more than a burst of some dozen packets.
+#: 4,000 packets/s each goes at its own time. Above :data:`DENSE` packets/s the interval is longer, for there the cost
+#: of a batch weighs more than a burst of some dozen packets.
 COALESCE_NS, COALESCE_DENSE_NS = 250_000, 800_000
 DENSE = 20_000
 #: Offered this much after its time, a packet counts as late; also the most of the schedule that is caught up at once.
