@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from testbed.measure.limits import Judgement
 from testbed.measure.texts import bounded, plain_mapping
 from testbed.pressure import Pressure
 from testbed.record import ClockReading, Event, Figure
@@ -106,30 +107,6 @@ class LimitRecord(Part):
     scope: Annotated[Name, Field(description="A scope, or a pattern such as `plane *`.")] = "all"
 
 
-class _LimitLike(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def op(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def unit(self) -> str: ...
-
-
-class _JudgementLike(Protocol):
-    """What :func:`testbed.measure.limits.judge` hands out."""
-
-    @property
-    def limit(self) -> _LimitLike: ...
-    @property
-    def figure(self) -> Figure | None: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def note(self) -> str: ...
-
-
 class JudgementRecord(Part):
     """One figure against one limit."""
 
@@ -141,7 +118,7 @@ class JudgementRecord(Part):
     note: Text = ""
 
     @classmethod
-    def all_of(cls, judgements: Iterable[_JudgementLike], figures: Iterable[Figure]) -> tuple[Self, ...]:
+    def all_of(cls, judgements: Iterable[Judgement], figures: Iterable[Figure]) -> tuple[Self, ...]:
         """Judgements as a result holds them, pointing into ``figures``.
 
         Raises:

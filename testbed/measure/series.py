@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from testbed.measure.arrays import I64
 from testbed.measure.result_parts import Count, Part, StampNs
-
-I64 = npt.NDArray[np.int64]
+from testbed.measure.timeline import Timeline
 
 #: Windows a result keeps: two per pixel of a wide drawing.
 MOST_WINDOWS = 2000
 
 Counts = tuple[Count, ...]
-
-
-class _TimelineLike(Protocol):
-    """What :func:`testbed.measure.timeline.timeline` hands out; row 0 is all planes, row 1 + i ``planes[i]``."""
-
-    @property
-    def origin_ns(self) -> int: ...
-    @property
-    def window_ns(self) -> int: ...
-    @property
-    def planes(self) -> tuple[int, ...]: ...
-    @property
-    def payload_bytes(self) -> int: ...
-    @property
-    def sent(self) -> I64: ...
-    @property
-    def delivered(self) -> I64: ...
-    @property
-    def lost(self) -> I64: ...
-    @property
-    def reordered(self) -> I64: ...
 
 
 class PlaneSeries(Part):
@@ -75,7 +53,7 @@ class TimelineRecord(Part):
     planes: tuple[PlaneSeries, ...]
 
     @classmethod
-    def of(cls, timeline: _TimelineLike, most: int = MOST_WINDOWS) -> Self:
+    def of(cls, timeline: Timeline, most: int = MOST_WINDOWS) -> Self:
         """A timeline with so many neighbouring windows merged that at most ``most`` are left."""
         rows = range(1, len(timeline.planes) + 1)
         delivered = np.asarray(timeline.delivered, dtype=np.int64)

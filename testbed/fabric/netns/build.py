@@ -12,8 +12,9 @@ from functools import partial
 
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import messages, snapshot
+from testbed.fabric.netns.batches import Batch, Executed, executed, netlink_request
 from testbed.fabric.netns.channel import Message
-from testbed.fabric.netns.client import Batch, Executed, KeeperClient, executed, netlink_request
+from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
 from testbed.fabric.netns.plan import FabricPlan, PlannedLink
 from testbed.fabric.netns.state import Action, NodeState, Route, differences

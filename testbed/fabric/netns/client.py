@@ -14,13 +14,13 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import testbed
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import channel
+from testbed.fabric.netns.batches import Batch, Executed, executed, netlink_request
 from testbed.fabric.netns.channel import ChannelClosedError, Message
 from testbed.fabric.netns.diagnosis import explain_start_failure
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
@@ -34,29 +34,7 @@ _START = (
 _ANSWER_TIMEOUT_S = 120.0
 _REQUESTS_AHEAD = 2
 
-Batch = tuple[int, bytes]
 _About = TypeVar("_About")
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A netlink message the kernel refused: batch and index within it, errno, the kernel's words."""
-
-    batch: int
-    index: int
-    errno: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Executed:
-    """What became of netlink batches.
-
-    ``stamps``: per batch, CLOCK_REALTIME before and after (ns), once per batch, or per message where asked for.
-    """
-
-    refusals: tuple[Refused, ...]
-    stamps: tuple[tuple[tuple[int, int], ...], ...]
 
 
 class RequestRefusedError(InfrastructureError):
@@ -318,23 +296,6 @@ class KeeperClient:
             found=text or str(error) or type(error).__name__,
             remedy="if you did not end it yourself, `testbed doctor` looks for what this machine lacks",
         )
-
-
-def netlink_request(batches: Iterable[Batch], *, stamped: bool = False) -> tuple[Message, bytes]:
-    """The request that carries out netlink batches, and its payload."""
-    listed = list(batches)
-    message: Message = {"op": "netlink", "batches": [[namespace, len(data)] for namespace, data in listed]}
-    if stamped:
-        message["stamped"] = True
-    return message, b"".join(data for _, data in listed)
-
-
-def executed(answer: Message) -> Executed:
-    """The answer to a netlink request, typed."""
-    return Executed(
-        tuple(Refused(*refusal) for refusal in answer["refusals"]),
-        tuple(tuple((before, after) for before, after in batch) for batch in answer["stamps"]),
-    )
 
 
 def running_fabrics(uid: int | None = None) -> list[str]:

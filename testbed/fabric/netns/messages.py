@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from pyroute2.netlink import nla
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import sched_tbf, tcmsg
 
+from testbed.fabric.netns.seg6 import RouteMessage, encapsulation
 from testbed.fabric.netns.state import Action, Address, Device, Neighbour, Route, Shaper
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC = (
@@ -35,60 +34,7 @@ _SKIP_STATS = 1 << 3
 _AF_INET6, _AF_UNSPEC = 10, 0
 _NUD_PERMANENT = 0x80
 _IFA_F_NODAD_NOPREFIXROUTE = 0x02 | 0x200
-_RTPROT_STATIC, _RTN_UNICAST, _TABLE_MAIN, _TABLE_LOCAL = 4, 1, 254, 255
-_ENCAP_SEG6, _ENCAP_SEG6_LOCAL = 5, 7
-_ACTION_END, _ACTION_END_DT6 = 1, 7
-_FLAVOUR_NEXT_CSID = 1 << 4
-_MODE_ENCAP_RED = 3
-_BLOCK_BITS, _NODE_BITS = 32, 16
-
-
-class _SegLocal(nla):  # type: ignore[misc]
-    """seg6local with what pyroute2 0.9 does not know: flavours and counters (linux/seg6_local.h)."""
-
-    nla_map = (
-        ("SEG6_LOCAL_UNSPEC", "none"),
-        ("SEG6_LOCAL_ACTION", "uint32"),
-        ("SEG6_LOCAL_SRH", "none"),
-        ("SEG6_LOCAL_TABLE", "uint32"),
-        ("SEG6_LOCAL_NH4", "none"),
-        ("SEG6_LOCAL_NH6", "none"),
-        ("SEG6_LOCAL_IIF", "none"),
-        ("SEG6_LOCAL_OIF", "none"),
-        ("SEG6_LOCAL_BPF", "none"),
-        ("SEG6_LOCAL_VRFTABLE", "uint32"),
-        ("SEG6_LOCAL_COUNTERS", "counters"),
-        ("SEG6_LOCAL_FLAVORS", "flavours"),
-    )
-
-    class counters(nla):  # type: ignore[misc]  # noqa: N801 - pyroute2 finds it by this name
-        nla_map = (
-            ("SEG6_LOCAL_CNT_UNSPEC", "none"),
-            ("SEG6_LOCAL_CNT_PAD", "none"),
-            ("SEG6_LOCAL_CNT_PACKETS", "uint64"),
-            ("SEG6_LOCAL_CNT_BYTES", "uint64"),
-            ("SEG6_LOCAL_CNT_ERRORS", "uint64"),
-        )
-
-    class flavours(nla):  # type: ignore[misc]  # noqa: N801
-        nla_map = (
-            ("SEG6_LOCAL_FLV_UNSPEC", "none"),
-            ("SEG6_LOCAL_FLV_OPERATION", "uint32"),
-            ("SEG6_LOCAL_FLV_LCBLOCK_BITS", "uint8"),
-            ("SEG6_LOCAL_FLV_LCNODE_FN_BITS", "uint8"),
-        )
-
-
-class _Seg6(nla):  # type: ignore[misc]
-    """seg6 encapsulation with the tunnel information as raw bytes: pyroute2 0.9 does not know encap.red."""
-
-    nla_map = (("SEG6_IPTUNNEL_UNSPEC", "none"), ("SEG6_IPTUNNEL_SRH", "cdata"))
-
-
-class _Route(rtmsg):  # type: ignore[misc]
-    """A route request whose encapsulation is one of the two above."""
-
-    encaps = {**rtmsg.encaps, _ENCAP_SEG6: _Seg6, _ENCAP_SEG6_LOCAL: _SegLocal}  # noqa: RUF012
+_RTPROT_STATIC, _RTN_UNICAST, _TABLE_MAIN = 4, 1, 254
 
 
 class _Template:
@@ -254,44 +200,15 @@ def neighbour(entry: Neighbour) -> bytes:
     return _neighbour()(index=_U32(entry.ifindex), address=entry.address, mac=entry.mac)
 
 
-def _encapsulation(action: Action) -> list[tuple[str, Any]]:
-    if action == Action.FORWARD:
-        return []
-    if action == Action.ENCAPSULATE:
-        return [("RTA_ENCAP_TYPE", _ENCAP_SEG6), ("RTA_ENCAP", {"attrs": [("SEG6_IPTUNNEL_SRH", _srh())]})]
-    local: list[tuple[str, Any]]
-    if action == Action.DECAPSULATE:
-        local = [("SEG6_LOCAL_ACTION", _ACTION_END_DT6), ("SEG6_LOCAL_TABLE", _TABLE_LOCAL)]
-    else:
-        local = [("SEG6_LOCAL_ACTION", _ACTION_END)]
-    if action == Action.UN:
-        flavours = [
-            ("SEG6_LOCAL_FLV_OPERATION", _FLAVOUR_NEXT_CSID),
-            ("SEG6_LOCAL_FLV_LCBLOCK_BITS", _BLOCK_BITS),
-            ("SEG6_LOCAL_FLV_LCNODE_FN_BITS", _NODE_BITS),
-        ]
-        local.append(("SEG6_LOCAL_FLAVORS", {"attrs": flavours}))
-    if action in (Action.UN, Action.DROP):
-        counters = [(f"SEG6_LOCAL_CNT_{name}", 0) for name in ("PACKETS", "BYTES", "ERRORS")]
-        local.append(("SEG6_LOCAL_COUNTERS", {"attrs": counters}))
-    return [("RTA_ENCAP_TYPE", _ENCAP_SEG6_LOCAL), ("RTA_ENCAP", {"attrs": local})]
-
-
-def _srh() -> bytes:
-    """struct seg6_iptunnel_encap: mode, then an SRH of one segment, which encap.red leaves out of the packet."""
-    header = struct.pack("!BBBBBBH", 0, 2, 4, 0, 0, 0, 0)
-    return struct.pack("=i", _MODE_ENCAP_RED) + header + _ADDRESS_B_BYTES
-
-
 @cache
 def _route(action: Action, length: int, source: bool, flags: int) -> _Template:
-    message = _Route()
+    message = RouteMessage()
     message["family"] = _AF_INET6
     message["dst_len"] = length
     message["table"] = _TABLE_MAIN
     message["proto"] = _RTPROT_STATIC
     message["type"] = _RTN_UNICAST
-    message["attrs"] = [("RTA_DST", _ADDRESS_A), ("RTA_OIF", _MARK_A), *_encapsulation(action)]
+    message["attrs"] = [("RTA_DST", _ADDRESS_A), ("RTA_OIF", _MARK_A), *encapsulation(action, _ADDRESS_B_BYTES)]
     places = {"prefix": _ADDRESS_A_BYTES, "index": _U32(_MARK_A)}
     if action == Action.FORWARD:
         message["attrs"].append(("RTA_GATEWAY", "fe80::1"))
@@ -320,7 +237,7 @@ def route(entry: Route, *, exclusive: bool = False) -> bytes:
 
 @cache
 def _route_delete(length: int) -> _Template:
-    message = _Route()
+    message = RouteMessage()
     message["family"] = _AF_INET6
     message["dst_len"] = length
     message["table"] = _TABLE_MAIN

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, UnhealedError, UsageError
 from testbed.fabric.netns import build, messages
-from testbed.fabric.netns.client import Batch
+from testbed.fabric.netns.batches import Batch
 from testbed.fabric.netns.state import Action, Route
 from testbed.fabric.protocols import OrdinaryPaths
 from testbed.lab import Port

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import build, diagnosis
-from testbed.fabric.netns.client import Executed, Refused
+from testbed.fabric.netns.batches import Executed, Refused
 from testbed.fabric.netns.diagnosis import explain_start_failure
 
 

@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from testbed.fabric.netns import messages
 from testbed.fabric.netns.keeper.namespaces import split
-from testbed.fabric.netns.messages import _Route
+from testbed.fabric.netns.seg6 import RouteMessage
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, Route, Shaper
 
 INDEX = st.integers(1, 2**31 - 1)
@@ -75,7 +75,7 @@ def test_a_link_up_or_down(index: int, up: bool) -> None:
 
 @given(INDEX, ADDRESS, ADDRESS, st.sampled_from([48, 64, 32]))
 def test_a_forwarding_route(index: int, prefix: bytes, source: bytes, length: int) -> None:
-    message = decode(_Route, messages.route(Route(prefix, length, Action.FORWARD, index, source=source)))
+    message = decode(RouteMessage, messages.route(Route(prefix, length, Action.FORWARD, index, source=source)))
     assert (message["dst_len"], message["table"], message["type"], message["proto"]) == (length, 254, 1, 4)
     expected = {"DST": text(prefix), "OIF": index, "GATEWAY": "fe80::1", "PREFSRC": text(source), "ENCAP": None}
     assert {name: message.get_attr(f"RTA_{name}") for name in expected} == expected
@@ -92,7 +92,7 @@ def test_a_forwarding_route(index: int, prefix: bytes, source: bytes, length: in
 def test_a_seg6local_route(
     action: Action, number: int, table: int | None, flavours: dict[str, int] | None, counting: bool
 ) -> None:
-    message = decode(_Route, messages.route(Route(bytes(16), 48, action, 7)))
+    message = decode(RouteMessage, messages.route(Route(bytes(16), 48, action, 7)))
     assert message.get_attr("RTA_ENCAP_TYPE") == 7
     local = message.get_attr("RTA_ENCAP")
     assert local.get_attr("SEG6_LOCAL_ACTION") == number
@@ -104,7 +104,9 @@ def test_a_seg6local_route(
 
 @given(ADDRESS)
 def test_an_encapsulating_route(segment: bytes) -> None:
-    message = decode(_Route, messages.route(Route(bytes(15) + b"\1", 128, Action.ENCAPSULATE, 7, segment=segment)))
+    message = decode(
+        RouteMessage, messages.route(Route(bytes(15) + b"\1", 128, Action.ENCAPSULATE, 7, segment=segment))
+    )
     assert message.get_attr("RTA_ENCAP_TYPE") == 5
     assert segment in bytes(message.data)
 
@@ -112,7 +114,7 @@ def test_an_encapsulating_route(segment: bytes) -> None:
 @given(INDEX, ADDRESS)
 def test_a_route_is_deleted_by_prefix_and_interface(index: int, prefix: bytes) -> None:
     data = messages.route_delete(Route(prefix, 48, Action.UN, index))
-    message = decode(_Route, data)
+    message = decode(RouteMessage, data)
     assert struct.unpack_from("=IHH", data)[1] == messages.RTM_DELROUTE
     assert (message["dst_len"], message.get_attr("RTA_DST"), message.get_attr("RTA_OIF")) == (48, text(prefix), index)
 

@@ -31,6 +31,7 @@ from testbed.measure.result_parts import (
 )
 from testbed.measure.samplefile import save_samples
 from testbed.measure.series import TimelineRecord
+from testbed.measure.timeline import Timeline
 from testbed.pressure import PressureReading
 from testbed.record import ClockReading, Event, Figure
 from testbed.samples import ARRIVAL, SENT, Samples
@@ -42,20 +43,6 @@ PAYLOAD = 4096
 #: The reboot, in ns after T0: issued, links down, links up, forwarding again; and when senders noticed.
 ISSUED, DOWN, NOTICED, UP, FORWARDING = 1_200 * MS, 1_204 * MS, 1_223 * MS, 1_505 * MS, 1_711 * MS
 RETURNED = 1_760 * MS
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Counts per window; row 0 is all planes, row 1 + i is ``planes[i]``."""
-
-    origin_ns: int
-    window_ns: int
-    planes: tuple[int, ...]
-    payload_bytes: int
-    sent: I64
-    delivered: I64
-    lost: I64
-    reordered: I64
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from testbed.lab import Lab
+from testbed.measure.limits import Judgement, Limit, Outcome
 from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
 from testbed.measure.result_parts import (
@@ -20,7 +21,6 @@ from testbed.measure.result_parts import (
     FaultRecord,
     FigureRecord,
     JudgementRecord,
-    LimitRecord,
     Verdict,
 )
 from testbed.measure.texts import clipped, visible
@@ -151,13 +151,11 @@ def test_details_of_events_become_json() -> None:
 
 
 def test_judgements_point_to_equal_figures() -> None:
-    class Judged:
-        def __init__(self, figure: Figure | None) -> None:
-            self.limit = LimitRecord(name="outage", op="<=", value=1.0, unit="s")
-            self.figure, self.outcome, self.note = figure, "unknown", ""
+    def judgement(figure: Figure | None) -> Judgement:
+        return Judgement(Limit("outage", "<=", 1.0, "s"), figure, Outcome.UNKNOWN)
 
     first, second = Figure("outage", 1.0, "s", "d", 5), Figure("outage", 1.0, "s", "d", 5, scope="plane 1")
-    judged = [Judged(second), Judged(None), Judged(first)]
+    judged = [judgement(figure) for figure in (second, None, first)]
     assert [record.figure for record in JudgementRecord.all_of(judged, [first, second])] == [1, None, 0]
     with pytest.raises(KeyError):
         JudgementRecord.all_of(judged, [first])

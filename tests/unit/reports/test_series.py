@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from testbed.measure.series import TimelineRecord
-from tests.unit.reports.runs import MS, T0, Run, Timeline, timeline
+from testbed.measure.timeline import Timeline
+from tests.unit.reports.runs import MS, T0, Run, timeline
 
 
 def test_totals_are_exact_however_thin(run: Run) -> None:
