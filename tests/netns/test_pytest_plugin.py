@@ -208,6 +208,8 @@ def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -
         stdout=theirs,
         stderr=theirs,
         cwd=suite.path,
+        # A terminal of its own, also where these tests run on an xdist worker, which has none.
+        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")},
         start_new_session=True,
     )
     os.close(theirs)
