@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def rerun(result: Path, out: Path, as_json: bool) -> None:
     file = result / "result.json" if result.is_dir() else result
     earlier = read_result(file)
     if earlier.command[:1] == ("pytest",):
-        raise SystemExit(subprocess.run(earlier.command, check=False).returncode)
+        # This environment's pytest, which need not be the one in PATH, if one is.
+        raise SystemExit(subprocess.run([sys.executable, "-m", *earlier.command], check=False).returncode)
     if earlier.command[:2] != ("testbed", "run"):
         raise UsageError(
             "this result does not say how to run it again",

@@ -72,7 +72,7 @@ class Role(Section):
 
 
 class Roles(Section):
-    """The roles of a lab. One left out is played by the project's own."""
+    """The roles of a lab. A test that asks for one left out is refused."""
 
     mrc_endpoint: Annotated[Role | None, Field(description="Sends and receives MRC on a host.")] = None
     relay: Annotated[Role | None, Field(description="Relays WebRTC media.")] = None

@@ -59,6 +59,9 @@ class Measure:
             measured.faults,
             [],
             title=self._item.name,
-            command=("pytest", self._item.nodeid, "--lab", config.getoption("--lab")),
+            command=(
+                *("pytest", self._item.nodeid, "--lab", config.getoption("--lab")),
+                *("--lab-seed", str(config.getoption("--lab-seed"))),
+            ),
             seeds={"workload": measured.flows.seed},
         )

@@ -26,6 +26,8 @@ _READY_S = 20.0
 _POLL_S = 0.01
 #: A client that cannot connect says so itself; this is how much longer than it the runner waits to hear why.
 _REPORT_S = 2.0
+#: How long the other end of a flow that failed has to end by itself.
+_ENDS_TOO_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,11 @@ class Iperf3Run:
         for flow, client, server in zip(self._flows, self._clients, self._servers, strict=True):
             deadline = self._started_at + flow.client.duration_s + self._patience_s
             self._await_end(client, deadline)
-            self._await_end(server, max(deadline, time.monotonic() + _REPORT_S) if client.process.poll() == 0 else 0.0)
+            # Beside a client that failed the server may have ended too, and know why.
+            if client.process.poll() == 0:
+                self._await_end(server, max(deadline, time.monotonic() + _REPORT_S))
+            else:
+                self._await_end(server, time.monotonic() + _ENDS_TOO_S)
         pressure = PressureReading.take().since(self._pressure)
         results = []
         for number, flow in enumerate(self._flows):

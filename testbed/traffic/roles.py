@@ -15,6 +15,7 @@ from testbed.lab import Role
 
 _READY_TIMEOUT_S = 30.0
 _MOST_RESULT_BYTES = 16 << 20
+_TAIL = 2000
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,18 @@ class RoleRun:
             self.players.append(Player(self._name, host, process))
 
     def stop(self) -> None:
-        """Stop all as the lab says, then read their results. Raises InfrastructureError for one that cannot be read."""
+        """Stop all as the lab says, then read their results.
+
+        Raises InfrastructureError for a player that failed before it was stopped, and for a result that cannot be read.
+        """
+        for player in self.players:
+            code = player.process.poll()
+            if code:
+                raise InfrastructureError(
+                    f"a role ended with exit code {code} before it was stopped",
+                    where=f"role {self._name} on {player.host}",
+                    found=player.process.output()[-_TAIL:],
+                )
         for player in self.players:
             player.process.signal(signal.Signals[f"SIG{self._role.stop.signal}"])
         for player in self.players:

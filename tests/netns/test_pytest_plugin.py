@@ -239,7 +239,7 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
             pass
         """
     )
-    result = run(suite, "--pcap-on-failure", "packets", "--results", "results")
+    result = run(suite, "--pcap-on-failure", "packets", "--results", "results", "--lab-seed", "7")
     result.assert_outcomes(failed=1, passed=1)
     (kept,) = (suite.path / "packets").iterdir()
     assert kept.name.endswith("test_fails.pcapng")
@@ -247,8 +247,21 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
     assert len(totals) == 16, "two hosts, six ports on T0s of each plane and their T1s' two"
     assert any(record.port == "p1-t1-0:t0-1" for record in records)
     (folder,) = (suite.path / "results").iterdir()
-    assert read_result(folder / "result.json").command[0] == "pytest"
+    kept_result = read_result(folder / "result.json")
+    assert kept_result.command[0] == "pytest"
+    assert kept_result.command[-2:] == ("--lab-seed", "7")
+    assert kept_result.seeds == {"workload": 7}
     assert (folder / "index.html").stat().st_size > 10_000
+    again = subprocess.run(
+        [sys.executable, "-m", "testbed.cli", "rerun", str(folder)],
+        cwd=suite.path,
+        env={**os.environ, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 1, again.stderr
+    assert "1 failed" in again.stdout, "the same test, and that one only"
 
 
 def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -> None:
@@ -270,6 +283,8 @@ def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -
         stdout=theirs,
         stderr=theirs,
         cwd=suite.path,
+        # A terminal of its own, also where these tests run on an xdist worker, which has none.
+        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")},
         start_new_session=True,
     )
     os.close(theirs)

@@ -38,7 +38,11 @@ def test_a_role_is_ready_as_the_lab_says_and_stopped_so(up: BringUp, ready: str)
 
 
 def test_its_result_is_read_from_each_host(up: BringUp) -> None:
-    program = "import os; print('{\"calls\": 3}', flush=True); os.write(int(os.environ['READY_FD']), b'up\\n')"
+    program = (
+        "import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}); "
+        "print('{\"calls\": 3}', flush=True); os.write(int(os.environ['READY_FD']), b'up\\n'); "
+        "signal.sigwait({signal.SIGINT})"
+    )
     fabric = up(lab_with_relay(program, "{fd: true}", host="each", result="{format: json}"))
     with Traffic(fabric).role("relay") as relay:
         pass
@@ -64,3 +68,13 @@ def test_a_result_that_is_no_json_names_role_and_host(up: BringUp) -> None:
     fabric = up(lab_with_relay(program, "{line: ready}", result="{format: json}"))
     with pytest.raises(InfrastructureError, match="role relay on h1"), Traffic(fabric).role("relay"):
         pass
+
+
+def test_a_role_that_fails_while_it_is_needed_is_told(up: BringUp) -> None:
+    program = "import sys; print('ready', flush=True); sys.stdin.read(); sys.exit('broken by itself')"
+    fabric = up(lab_with_relay(program, "{line: ready}"))
+    with (
+        pytest.raises(InfrastructureError, match=r"exit code 1 before it was stopped(?s:.*)broken by itself"),
+        Traffic(fabric).role("relay") as relay,
+    ):
+        relay.players[0].process.wait(10.0)
