@@ -151,6 +151,39 @@ def test_a_wrong_lab_file_is_told_in_words(suite: pytest.Pytester) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--lab", "tinny.yaml"], ExitCode.USAGE, ["tinny.yaml: there is no such lab", "nearest:  tiny.yaml"]),
+        (["--results", "tiny.yaml"], ExitCode.USAGE, ["results folder cannot be written", "remedy:   --results DIR"]),
+        (["--pause-on-failure"], pytest.ExitCode.USAGE_ERROR, ["--pause-on-failure needs a terminal"]),
+    ],
+)
+def test_a_wrong_option_is_told_once_before_any_worker_starts(
+    suite: pytest.Pytester, options: list[str], status: int, words: list[str]
+) -> None:
+    suite.makepyfile("def test_it(fabric): pass")
+    result = run(suite, "-n", "2", *options)
+    assert result.ret == status
+    text = result.stdout.str() + result.stderr.str()
+    for part in words:
+        assert text.count(part) == 1, text
+    assert "crashed" not in text
+    assert "Traceback" not in text
+
+
+def test_pause_on_failure_goes_on_where_nobody_can_press_enter(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_it(fabric): assert False
+        def test_next(fabric): pass
+        """
+    )
+    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", "-p", "no:cacheprovider"]
+    result = suite.run(*command, timeout=60, stdin=b"")
+    result.assert_outcomes(failed=1, passed=1)
+
+
 def test_each_xdist_worker_has_a_fabric_of_its_own(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -239,7 +272,7 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
             pass
         """
     )
-    result = run(suite, "--pcap-on-failure", "packets", "--results", "results")
+    result = run(suite, "--pcap-on-failure", "packets", "--results", "results", "--lab-seed", "7")
     result.assert_outcomes(failed=1, passed=1)
     (kept,) = (suite.path / "packets").iterdir()
     assert kept.name.endswith("test_fails.pcapng")
@@ -247,7 +280,10 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
     assert len(totals) == 16, "two hosts, six ports on T0s of each plane and their T1s' two"
     assert any(record.port == "p1-t1-0:t0-1" for record in records)
     (folder,) = (suite.path / "results").iterdir()
-    assert read_result(folder / "result.json").command[0] == "pytest"
+    again = read_result(folder / "result.json").command
+    assert again[0] == "pytest"
+    assert again[1].endswith("::test_fails")
+    assert again[2:] == ("--lab", "tiny.yaml", "--lab-seed", "7")
     assert (folder / "index.html").stat().st_size > 10_000
 
 
