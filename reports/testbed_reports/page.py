@@ -17,6 +17,7 @@ from testbed.measure.atomic import write_atomically
 from testbed.measure.result import Result
 from testbed.measure.result_parts import FigureRecord, JudgementRecord
 from testbed_reports.display import (
+    NOT_MEASURED,
     SIGNS,
     count,
     figure_text,
@@ -114,6 +115,7 @@ def _context(result: Result) -> dict[str, Any]:
         "drops": drops[:_MOST_DROPS],
         "more_drops": max(len(drops) - _MOST_DROPS, 0),
         "dropped": sum(drop.packets for drop in result.drops),
+        "unexplained": NOT_MEASURED if result.unexplained_packets is None else count(result.unexplained_packets),
         "command": shlex.join(result.command),
         "seconds": lambda value: quantity(value, "s"),
         "percent": lambda value: quantity(value, "ratio"),

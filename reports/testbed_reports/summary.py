@@ -49,15 +49,21 @@ class Headline:
 
 
 def headlines(result: Result, time_scale: float) -> list[Headline]:
-    """The two counts that must be 0, then loss, reordering, failover and outage."""
+    """The two counts that must be 0, then loss, reordering, failover and outage.
+
+    The packets that no hop accounts for come last where the run did not count drops by hop: no verdict rests on them.
+    """
+    unexplained = _unexplained(result)
+    counted = result.unexplained_packets is not None
     return [
-        _unexplained(result),
+        *([unexplained] if counted else []),
         _unhealed(result),
         *(
             _figure(result, label, name, scopes, time_scale)
             for label, name, scopes in _HEADLINES
             if name != _OF_PROBES_ALONE or any(figure.name == name for figure in result.figures)
         ),
+        *([] if counted else [unexplained]),
     ]
 
 
@@ -72,7 +78,7 @@ def read_lab(result: Result) -> tuple[Lab | None, str]:
 def _unexplained(result: Result) -> Headline:
     packets = result.unexplained_packets
     if packets is None:
-        return Headline("Unexplained packets", NOT_MEASURED, "unknown", "not measured", _UNEXPLAINED)
+        return Headline("Unexplained packets", NOT_MEASURED, "plain", "drops were not counted by hop", _UNEXPLAINED)
     sent = next((f for f in result.figures if f.name in ("sent", "lost") and f.scope == "all"), None)
     about = f"of {count(sent.samples)} sent, exact" if sent else "exact"
     return Headline("Unexplained packets", count(packets), "fail" if packets else "pass", about, _UNEXPLAINED)

@@ -18,12 +18,17 @@ _STYLES = {"pass": "green", "fail": "bold red", "unknown": "yellow", "not_run": 
 
 
 def print_summary(result: Result, console: Console | None = None) -> None:
-    """Print the summary of a result; rich leaves out colours for pipes and where ``NO_COLOR`` is set."""
-    (console or Console()).print(summary(result))
+    """Print the summary of a result; rich leaves out colours for pipes and where ``NO_COLOR`` is set.
+
+    The command that runs it again is one line however narrow the terminal is, so that it can be copied.
+    """
+    console = console or Console()
+    console.print(summary(result))
+    console.print(Text.assemble(("again  ", "dim"), shlex.join(result.command)), soft_wrap=True)
 
 
 def summary(result: Result) -> RenderableType:
-    """Verdict, headline figures, limits, planes, and how to run it again."""
+    """Verdict, headline figures, limits and planes."""
     lab, _ = read_lab(result)
     scale = lab.time_scale if lab else 1.0
     parts: list[RenderableType] = [_verdict(result, lab.name if lab else "unknown"), _headlines(result, scale)]
@@ -42,7 +47,6 @@ def summary(result: Result) -> RenderableType:
         parts.append(_planes(result))
     if result.drops:
         parts.append(_drops(result))
-    parts.append(Text.assemble(("again  ", "dim"), shlex.join(result.command)))
     return Group(*parts)
 
 

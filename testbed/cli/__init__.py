@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Any, Final
 
 import click
@@ -86,3 +88,7 @@ class _BedGroup(click.Group):
 @click.version_option(__version__, prog_name="testbed")
 def main() -> None:
     """Hardware-in-the-loop testbed for multipath RDMA over multi-plane SRv6 fabrics."""
+    for stream in (sys.stdout, sys.stderr):
+        # A locale without a bullet or an arrow shows "?" instead; it is no reason to end.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

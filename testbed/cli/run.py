@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import subprocess
 import sys
@@ -22,13 +23,25 @@ if TYPE_CHECKING:
 _FAULTS = ("t1-reboot", "t0-reboot", "core-link", "host-link", "none")
 
 
+def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Callback that refuses NaN, which is in every range as far as click can tell."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of packets")
+    return value
+
+
 @click.command()
 @click.argument("lab", default="laptop")
 @click.option("--fault", type=click.Choice(_FAULTS), default="t1-reboot", show_default=True, help="What happens.")
 @click.option("--target", default="", metavar="NAME", help="Switch or link it happens to [default: the busiest].")
 @click.option("--pairs", type=click.Choice(["permutation", "all"]), default="permutation", show_default=True)
 @click.option(
-    "--rate", type=click.FloatRange(1, 1e7), default=4000.0, show_default=True, help="Packets/s of all flows together."
+    "--rate",
+    type=click.FloatRange(1, 1e7),
+    callback=_number,
+    default=4000.0,
+    show_default=True,
+    help="Packets/s of all flows together.",
 )
 @click.option("--size", type=click.IntRange(156, 65575), default=256, show_default=True, help="Bytes of a probe.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")

@@ -29,9 +29,9 @@ class Narrator:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """A bar while a fabric comes up; yields what to call with (step, done, total)."""
+        """A bar on a terminal while a fabric comes up; yields what to call with (step, done, total)."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             task = bars.add_task("namespaces", total=None)
 
             def advance(step: str, done: int, total: int) -> None:

@@ -240,12 +240,21 @@ class Shape:
 
     def unknown(self, name: str, what: str, *, near: bool = True) -> LabError:
         """The error for a name this lab does not have; ``near`` looks for the nearest one, which takes a while."""
+        close = suggest(self, name, link=what == "link") if near else ""
         return LabError(
             f"this lab has no {what} {name!r}",
             found=name,
-            expected=self.expected(),
-            nearest=suggest(self, name) if near else "",
+            expected=self.expected_links() if what == "link" else self.expected(),
+            # A name of another kind, such as a link's where a node is asked for, is near to nothing but itself.
+            nearest=close if close != name else "",
         )
+
+    def expected_links(self) -> str:
+        """How links are named, by the first of each kind."""
+        names = [self.access(0, 0).name]
+        if self.t1_per_plane:
+            names.append(self.uplink(0, 0, 0).name)
+        return "a link by its two ends, lower tier first, such as " + " or ".join(names)
 
     def expected(self) -> str:
         """Which names there are, in one line."""

@@ -74,8 +74,8 @@ def read(text: str, where: str) -> Source:
         found = f"character {error.character:#06x}" if isinstance(error.character, int) else str(error.reason)
         raise LabError("this is not text", where=f"{where}:{place}", found=found, expected="YAML in UTF-8") from None
     if node is None or (isinstance(node, yaml.ScalarNode) and not node.value.strip()):
-        remedy = "start from a shipped lab: testbed lab show laptop"
-        raise LabError("the lab file is empty", where=where, expected="a mapping of a lab's keys", remedy=remedy)
+        keys = "name, planes, t0_per_plane, t1_per_plane and hosts_per_t0, each with a value"
+        raise LabError("the lab file is empty", where=where, expected=keys)
     if not isinstance(node, yaml.MappingNode):
         kind = "a list" if isinstance(node, yaml.SequenceNode) else f"the text {node.value[:40]!r}"
         raise LabError("a lab is a mapping", where=_place(where, node), found=kind, expected="key: value lines")

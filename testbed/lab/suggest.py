@@ -14,13 +14,31 @@ if TYPE_CHECKING:
 
 #: Near misses of a name: other separators, capitals, leading zeros, numbers too large.
 _SWITCH = re.compile(r"p?(\d{1,6})[-_. ]*t([01])[-_. ]*(\d{1,6})", re.IGNORECASE)
+_PLANE = re.compile(r"p(\d{1,6})")
 _HOST = re.compile(r"h(?:ost)?[-_ ]?(\d{1,6})(?:[:/._ -]p?(\d{1,6}))?", re.IGNORECASE)
 
 
-def suggest(shape: Shape, name: str) -> str:
-    """The nearest name of a node, port or link of this shape, or an empty string."""
+def suggest(shape: Shape, name: str, *, link: bool = False) -> str:
+    """The nearest name of a node, port or link of this shape, or an empty string; ``link``: of a link alone."""
     one, tilde, other = name.partition("~")
-    return _link(shape, one.strip(), other.strip()) if tilde else _node_or_port(shape, name.strip())
+    if tilde:
+        return _link(shape, one.strip(), other.strip())
+    found = _node_or_port(shape, name.strip())
+    return _link_at(shape, found) if link else found
+
+
+def _link_at(shape: Shape, name: str) -> str:
+    """The first link of a node, or the link of a host's port."""
+    if (port := shape.parse_host_port(name)) is not None:
+        return shape.access(*port).name
+    node = shape.parse_node(name)
+    if node is None:
+        return ""
+    if node.plane is None:
+        return shape.access(0, node.number).name
+    if node.tier == "t1":
+        return shape.uplink(node.plane, 0, node.number).name
+    return shape.access(node.plane, node.number * shape.hosts_per_t0).name
 
 
 def _node_or_port(shape: Shape, name: str) -> str:
@@ -38,6 +56,9 @@ def _node_or_port(shape: Shape, name: str) -> str:
 def _link(shape: Shape, one: str, other: str) -> str:
     """The link between what the two ends seem to be, in either order."""
     ends = [_node_or_port(shape, end) for end in (one, other)]
+    host, plane = shape.parse_node(ends[0]), _PLANE.fullmatch(other)
+    if host is not None and host.plane is None and plane is not None:  # h0~p1: a port, written like a link.
+        return shape.access(min(int(plane[1]), shape.planes - 1), host.number).name
     for lower, upper in (ends, ends[::-1]):
         if (port := shape.parse_host_port(lower)) is not None:
             return shape.access(*port).name

@@ -110,8 +110,9 @@ def adoption_errors(shape: Shape, adopted: Mapping[str, int]) -> Iterator[tuple[
             error = shape.unknown(name, "switch or host port", near=unknown < SHOWN)
             unknown += 1
             error.expected = "switches and host ports, such as p0-t0-0 and h0:p0"
-            if ":" not in name and error.nearest.startswith("h"):
-                error.nearest += ":p0"
+            close = name if node is not None else error.nearest
+            if ":" not in name and close.startswith("h"):
+                error.nearest = f"{close}:p0"
             yield name, True, error
         elif (error_of_value := _value_error(name, usid)) is not None:
             yield name, False, error_of_value

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ def pause(item: pytest.Item, report: pytest.TestReport) -> None:
     """Keep the fabric of a failed test up until Enter is pressed, and say how to look into it."""
     fabric = getattr(item, "funcargs", {}).get("fabric")
     capture = item.config.pluginmanager.getplugin("capturemanager")
-    if fabric is None or capture is None or os.environ.get("PYTEST_XDIST_WORKER"):
+    if fabric is None or capture is None:
         return
     capture.suspend(in_=True)
     try:
@@ -64,6 +64,7 @@ def pause(item: pytest.Item, report: pytest.TestReport) -> None:
         text += f"  testbed shell --fabric {fabric.name} {fabric.lab.topology.hosts[0]}\n"
         text += f"  testbed status {fabric.name}\n"
         item.config.get_terminal_writer().write(text)
-        input("Press Enter to go on. ")
+        with suppress(EOFError):  # Nobody is there to press Enter.
+            input("Press Enter to go on. ")
     finally:
         capture.resume()

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import ExitCode
-from testbed.pytest_plugin import failure, outcomes
+from testbed.errors import BedError, ExitCode
+from testbed.pytest_plugin import failure, measuring, outcomes
+
+DEFAULT_LAB = "laptop"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the testbed's options."""
     group = parser.getgroup("testbed", "MRC Testbed")
-    group.addoption("--lab", default="laptop", metavar="LAB", help="lab file, or name of a shipped lab (laptop)")
+    group.addoption("--lab", default=DEFAULT_LAB, metavar="LAB", help="lab file, or name of a shipped lab (laptop)")
     group.addoption("--lab-seed", type=int, default=0, metavar="N", help="seed of the workloads' random choices (0)")
     group.addoption("--lab-logs", metavar="DIR", help="keep the logs of processes on the fabric in DIR")
     group.addoption("--results", metavar="DIR", help="keep a result file and a page of every measurement in DIR")
@@ -31,9 +33,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the marker; end the session where an option cannot be met, before any time is spent on tests."""
     config.addinivalue_line("markers", "requires(*capabilities): the fabric must be able to do this, or it is not run")
     config.stash[failure.CAPTURES] = []
+    if not hasattr(config, "workerinput"):
+        _check_options(config)
+
+
+def _check_options(config: pytest.Config) -> None:
+    if config.getoption("--pause-on-failure") and config.getoption("numprocesses", None):
+        raise pytest.UsageError(
+            "--pause-on-failure needs a terminal, and workers (-n) have none: leave one of them out"
+        )
+    try:
+        # Only what was asked for: this plugin is loaded by every pytest run of the environment.
+        if config.getoption("--lab") != DEFAULT_LAB:
+            from testbed.lab import Lab
+
+            Lab.load(config.getoption("--lab"))
+        if config.getoption("--results") is not None:
+            measuring.require_results_folder(config.getoption("--results"))
+    except BedError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.errors import UsageError
 from testbed.pytest_plugin.outcomes import UNKNOWN
 
 if TYPE_CHECKING:
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
     from testbed.traffic.path_probes import PathProbes
+
+
+def require_results_folder(results: str) -> None:
+    """Raise UsageError where ``--results`` cannot be written."""
+    from testbed.experiment.run_folder import RunFolder
+
+    try:
+        RunFolder.plan(Path(results), "any")
+    except UsageError as error:
+        error.remedy = "--results DIR"
+        raise
 
 
 class Measure:
@@ -59,9 +72,20 @@ class Measure:
             measured.faults,
             [],
             title=self._item.name,
-            command=(
-                *("pytest", self._item.nodeid, "--lab", config.getoption("--lab")),
-                *("--lab-seed", str(config.getoption("--lab-seed"))),
-            ),
+            command=self._command(),
             seeds={"workload": measured.flows.seed},
+        )
+
+    def _command(self) -> tuple[str, ...]:
+        """What runs this test again from the folder that this run began in."""
+        config = self._item.config
+        file = os.path.relpath(self._item.path, config.invocation_params.dir)
+        _, colons, name = self._item.nodeid.partition("::")
+        return (
+            "pytest",
+            file + colons + name,
+            "--lab",
+            config.getoption("--lab"),
+            "--lab-seed",
+            str(config.getoption("--lab-seed")),
         )

@@ -151,6 +151,39 @@ def test_a_wrong_lab_file_is_told_in_words(suite: pytest.Pytester) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--lab", "tinny.yaml"], ExitCode.USAGE, ["tinny.yaml: there is no such lab", "nearest:  tiny.yaml"]),
+        (["--results", "tiny.yaml"], ExitCode.USAGE, ["results folder cannot be written", "remedy:   --results DIR"]),
+        (["--pause-on-failure"], pytest.ExitCode.USAGE_ERROR, ["--pause-on-failure needs a terminal"]),
+    ],
+)
+def test_a_wrong_option_is_told_once_before_any_worker_starts(
+    suite: pytest.Pytester, options: list[str], status: int, words: list[str]
+) -> None:
+    suite.makepyfile("def test_it(fabric): pass")
+    result = run(suite, "-n", "2", *options)
+    assert result.ret == status
+    text = result.stdout.str() + result.stderr.str()
+    for part in words:
+        assert text.count(part) == 1, text
+    assert "crashed" not in text
+    assert "Traceback" not in text
+
+
+def test_pause_on_failure_goes_on_where_nobody_can_press_enter(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_it(fabric): assert False
+        def test_next(fabric): pass
+        """
+    )
+    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", "-p", "no:cacheprovider"]
+    result = suite.run(*command, timeout=60, stdin=b"")
+    result.assert_outcomes(failed=1, passed=1)
+
+
 def test_each_xdist_worker_has_a_fabric_of_its_own(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -249,7 +282,8 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
     (folder,) = (suite.path / "results").iterdir()
     kept_result = read_result(folder / "result.json")
     assert kept_result.command[0] == "pytest"
-    assert kept_result.command[-2:] == ("--lab-seed", "7")
+    assert kept_result.command[1].endswith("::test_fails")
+    assert kept_result.command[2:] == ("--lab", "tiny.yaml", "--lab-seed", "7")
     assert kept_result.seeds == {"workload": 7}
     assert (folder / "index.html").stat().st_size > 10_000
     again = subprocess.run(

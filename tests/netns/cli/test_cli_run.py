@@ -74,6 +74,8 @@ def test_a_run_measures_its_fault_and_can_be_run_again(lab: Path, fault: str) ->
         (["tiny.yaml", "--size", "20000"], ["larger than the links' MTU", "at most 9000"]),
         (["tiny.yaml", "--out", "tiny.yaml/x"], ["the results folder cannot be written", "remedy:   --out DIR"]),
         (["tiny.yaml", "--rate", "0"], ["Invalid value for '--rate'"]),
+        (["tiny.yaml", "--rate", "nan"], ["Invalid value for '--rate'"]),
+        (["tiny.yaml", "--fault", "core-link", "--target", "p0-t1-0"], ["no link", "nearest:  p0-t0-0~p0-t1-0"]),
     ],
 )
 def test_what_cannot_be_run_is_told_and_leaves_nothing(lab: Path, arguments: list[str], words: list[str]) -> None:

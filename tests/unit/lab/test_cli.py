@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -50,6 +53,14 @@ def test_show_says_none_where_two_hosts_cannot_meet(tmp_path: Path) -> None:
     path.write_text(f"name: cut\n{counts}absent: ['h0:p0', 'h1:p1']\n")
     result = run("lab", "show", str(path))
     assert "none" in next(line for line in result.stdout.splitlines() if "paths h0" in line)
+
+
+def test_an_output_without_arrows_is_no_reason_to_end() -> None:
+    command = [sys.executable, "-m", "testbed.cli", "lab", "show", "laptop"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "paths h0 ? h3" in shown.stdout
 
 
 def test_validate_reports_every_file_and_ends_with_2(tmp_path: Path) -> None:

@@ -99,13 +99,25 @@ def test_what_is_absent_takes_its_links_along(absent: str, gone_nodes: set[str],
         ("p1-t0-0~p0-t1-1", "p1-t0-0~p1-t1-1"),
         ("h9:p7~p7-t0-4", "h3:p1~p1-t0-1"),
         ("p0-t0-1~h3:p0", "h3:p0~p0-t0-1"),
+        ("h3~p1", "h3:p1~p1-t0-1"),
+        ("h3:p1", "h3:p1~p1-t0-1"),
+        ("h3", "h3:p0~p0-t0-1"),
+        ("p1-t0-1", "h2:p1~p1-t0-1"),
+        ("p1-t1-1", "p1-t0-0~p1-t1-1"),
     ],
 )
 def test_a_wrong_link_is_answered_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(LabError) as caught:
         lab().topology.link(name)
     assert caught.value.nearest == near
+    assert "h0:p0~p0-t0-0 or p0-t0-0~p0-t1-0" in caught.value.expected
     lab().topology.link(near)
+
+
+def test_a_name_is_never_its_own_nearest() -> None:
+    with pytest.raises(LabError) as caught:
+        lab().topology.tier("p0-t0-0~p0-t1-0")
+    assert caught.value.nearest == ""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import pytest
 from rich.console import Console
@@ -55,8 +56,21 @@ def test_unknown_and_unhealed_are_said(reboot: Result) -> None:
     assert "unknown" in line
 
 
-def test_it_fits_a_narrow_terminal(reboot: Result) -> None:
-    assert max(len(line) for line in shown(reboot, width=60).splitlines()) <= 60
+def test_uncounted_drops_come_last_and_judge_nothing(reboot: Result) -> None:
+    counted, not_counted = (
+        [line.split("  ")[0] for line in shown(given).splitlines() if line.startswith(("Une", "Unh", "Longest"))]
+        for given in (reboot, reboot.model_copy(update={"unexplained_packets": None}))
+    )
+    assert counted == ["Unexplained packets", "Unhealed faults", "Longest outage"]
+    assert not_counted == ["Unhealed faults", "Longest outage", "Unexplained packets"]
+    said = shown(reboot.model_copy(update={"unexplained_packets": None}))
+    assert "? unknown" not in said
+
+
+def test_it_fits_a_narrow_terminal_but_for_the_command_to_copy(reboot: Result) -> None:
+    *lines, again = shown(reboot, width=60).splitlines()
+    assert max(len(line) for line in lines) <= 60
+    assert again.split(maxsplit=1) == ["again", shlex.join(reboot.command)]
 
 
 @pytest.mark.parametrize(
