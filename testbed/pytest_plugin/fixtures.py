@@ -53,6 +53,8 @@ def fabric(request: pytest.FixtureRequest, _fabric_pool: FabricPool) -> Iterator
     for marker in request.node.iter_markers("requires"):
         for capability in marker.args:
             reason = real.capabilities.reason_against(capability)
+            if reason is not None and capability not in real.capabilities.missing:
+                pytest.fail(f"requires({capability!r}): {reason}", pytrace=False)
             if reason is not None:
                 pytest.skip(f"{NOT_RUN}needs {capability}: {reason}")
     with capturing(real, request.node):

@@ -73,6 +73,21 @@ def test_what_a_fabric_cannot_do_is_not_run_with_the_reason(suite: pytest.Pytest
     assert result.ret == ExitCode.PASS
 
 
+def test_a_misspelt_capability_fails_instead_of_never_running(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.requires("rebot")
+        def test_reboot(fabric):
+            raise AssertionError("must not run")
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*there is no capability 'rebot'; the nearest is reboot"])
+
+
 def test_a_session_in_which_nothing_could_run_is_no_pass(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
