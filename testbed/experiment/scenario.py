@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from testbed.errors import UsageError
+from testbed.errors import UnhealedError, UsageError
 from testbed.experiment.measurement import Measured, measure
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
@@ -67,7 +68,8 @@ def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str]
         flows.go_on_for(scenario.baseline_s)
         if fault is not None:
             fault.listen(_teller(tell))
-            with fault:
+            # One that does not heal is in the fault's record; what was measured until then is kept.
+            with suppress(UnhealedError), fault:
                 _live_through(fault, scenario, flows)
         flows.go_on_for(scenario.aftermath_s)
     return measure(fabric.lab, flows, [] if fault is None else [fault])

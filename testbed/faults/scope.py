@@ -176,8 +176,12 @@ class FaultScope:
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
-            for heard in self._listeners:
-                heard(event)
+            for heard in list(self._listeners):
+                try:
+                    heard(event)
+                except Exception:
+                    # Whoever cannot be told (a closed terminal) must not keep a fault from healing.
+                    self._listeners.remove(heard)
 
     def _perform(self) -> None:
         try:

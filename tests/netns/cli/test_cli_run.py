@@ -13,6 +13,7 @@ import pytest
 
 from testbed.errors import ExitCode
 from testbed.fabric.netns.client import running_fabrics
+from testbed.fabric.netns.fabric import attach
 from testbed.measure.resultfile import read_result
 from testbed.measure.samplefile import load_samples
 
@@ -91,6 +92,37 @@ def test_a_result_that_is_none_is_told(lab: Path) -> None:
     done = call("rerun", lab, cwd=lab.parent)
     assert done.returncode == ExitCode.USAGE
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_this_machine_limits_is_unknown(lab: Path) -> None:
+    done = call("run", lab, "--fault", "none", "--rate", "1e7", "--out", "out", cwd=lab.parent)
+    assert done.returncode == ExitCode.UNKNOWN, done.stdout + done.stderr
+    (folder,) = (lab.parent / "out").iterdir()
+    assert "limited by the machine" in read_result(folder / "result.json").reason
+
+
+def test_a_fault_that_does_not_heal_ends_with_5_and_keeps_what_was_measured(lab: Path) -> None:
+    link = "h0:p0~p0-t0-0"
+    command = [sys.executable, "-m", "testbed.cli", "run", str(lab), "--fault", "host-link", "--target", link]
+    run = subprocess.Popen(
+        [*command, *OPTIONS, "--out", str(lab.parent / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+    )
+    assert run.stdout is not None
+    while "carrier lost" not in (line := run.stdout.readline()):
+        assert line, "the run ended before its fault was in force"
+    fabric = attach(f"tiny-{run.pid}")
+    fabric.switch("p0-t0-0").run(["ip", "link", "delete", "d0"])
+    fabric.client.close()
+    output, _ = run.communicate(timeout=40)
+    assert run.returncode == ExitCode.UNHEALED, output
+    (folder,) = (lab.parent / "out").iterdir()
+    (fault,) = read_result(folder / "result.json").faults
+    assert fault.healed is False
+    assert "did not come back" in fault.note
 
 
 def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(lab: Path) -> None:

@@ -107,6 +107,18 @@ def test_a_listener_hears_every_event_once_in_order() -> None:
     assert heard == ["cut of s issued", "dead", "alive"]
 
 
+def test_a_listener_that_fails_does_not_keep_the_fault_from_healing() -> None:
+    def closed_terminal(_event: Event) -> None:
+        raise BrokenPipeError
+
+    fault = scope(dies_and_revives)
+    fault.listen(closed_terminal)
+    with fault:
+        fault.wait("dead", 5)
+    assert fault.healed is not None
+    assert fault.error is None
+
+
 def test_no_thread_stays_behind() -> None:
     before = threading.active_count()
     with scope(dies_and_revives):
