@@ -37,6 +37,10 @@ _IFA_F_NODAD_NOPREFIXROUTE = 0x02 | 0x200
 _RTPROT_STATIC, _RTN_UNICAST, _TABLE_MAIN = 4, 1, 254
 
 
+#: Bytes of a request before its attributes, at least: the netlink header and the ifindex that follows it.
+_FIXED_PART = 24
+
+
 class _Template:
     """An encoded request and where in it each value stands."""
 
@@ -47,7 +51,8 @@ class _Template:
         self._data = bytes(message.data)
         self._places = {}
         for name, value in values.items():
-            if self._data.count(value) != 1:
+            # In the fixed part an ifindex comes before anything that could look like its placeholder.
+            if self._data.count(value) != 1 and self._data.find(value) not in range(_FIXED_PART):
                 raise ValueError(f"placeholder {name} stands {self._data.count(value)} times in its template")
             self._places[name] = (self._data.index(value), len(value))
 

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -120,6 +120,7 @@ def test_a_route_is_deleted_by_prefix_and_interface(index: int, prefix: bytes) -
 
 
 @given(INDEX, st.integers(1_000, 2**31), st.integers(20_000, 2**31))
+@example(index=7, rate=2_000, limit=0x7A11CE01)
 def test_a_shaper(index: int, rate: int, limit: int) -> None:
     message = decode(tcmsg, messages.shaper(Shaper(index, "tbf", rate, limit), 18_028))
     assert (message["index"], message["parent"], message.get_attr("TCA_KIND")) == (index, 0xFFFF_FFFF, "tbf")
