@@ -199,7 +199,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_S)
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
-        time.sleep(0.002)
+        time.sleep(0.002)  # The poll interval of a wait with a deadline.
 
 
 def exchange(lab: Lab, plan: SendPlan, capacity: int) -> tuple[Agent, Agent]:

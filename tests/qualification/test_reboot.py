@@ -28,31 +28,17 @@ def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
 
 
 @pytest.mark.requires("reboot")
-def test_a_t1_reboot_costs_only_what_was_sent_to_it(
-    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+@pytest.mark.parametrize("tier", [Tier.T1, Tier.T0])
+def test_a_reboot_costs_only_what_was_sent_through_the_switch(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, tier: Tier
 ) -> None:
     flows = traffic.probes(rate=400)
-    target = fabric.t1(carrying=flows)
+    target = fabric.t1(carrying=flows) if tier is Tier.T1 else fabric.t0(carrying=flows)
     with flows.running(), faults.reboot(target) as reboot:
         reboot.wait("forwarding")
-    measured = measure(flows, reboot)
     plane = fabric.lab.topology.plane_of(target.name)
     assert plane is not None
-    assert_only_dead_evs_lost(measured, plane)
-
-
-@pytest.mark.requires("reboot")
-def test_a_t0_reboot_costs_its_hosts_one_plane(
-    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
-) -> None:
-    flows = traffic.probes(rate=400)
-    target = fabric.t0(carrying=flows)
-    with flows.running(), faults.reboot(target) as reboot:
-        reboot.wait("forwarding")
-    measured = measure(flows, reboot)
-    plane = fabric.lab.topology.plane_of(target.name)
-    assert plane is not None
-    assert_only_dead_evs_lost(measured, plane)
+    assert_only_dead_evs_lost(measure(flows, reboot), plane)
 
 
 @pytest.mark.requires("link-down")
