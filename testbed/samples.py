@@ -7,19 +7,51 @@ and map straight from the shared memory a workload writes them to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntFlag
 
 import numpy as np
 import numpy.typing as npt
 
+
+class SampleFlag(IntFlag):
+    """What else is known of a packet: sent again, marked on its way (ECN), placed in memory for the first time."""
+
+    RETRANSMITTED = 1
+    MARKED = 2
+    PLACED = 4
+
+
 #: A packet offered to the fabric. ``t_ns``: CLOCK_REALTIME when it was handed to the kernel; ``status``: 0,
 #: or the errno with which the sender's own kernel refused it (then it is lost at the sending port).
+#: ``flags``: of :class:`SampleFlag`. ``bytes``: payload; 0 where the workload has one size for all.
 SENT = np.dtype(
-    [("seq", "<u8"), ("t_ns", "<i8"), ("flow", "<u4"), ("ev", "<u4"), ("plane", "u1"), ("status", "u1"), ("pad", "V6")]
+    [
+        ("seq", "<u8"),
+        ("t_ns", "<i8"),
+        ("flow", "<u4"),
+        ("ev", "<u4"),
+        ("plane", "u1"),
+        ("status", "u1"),
+        ("flags", "u1"),
+        ("pad", "u1"),
+        ("bytes", "<u4"),
+    ]
 )
 
 #: A packet that arrived. ``t_ns``: the kernel's CLOCK_REALTIME receive stamp; ``plane``: the plane of the
-#: port it arrived on; ``ev``: the entropy value as carried in the packet.
-ARRIVAL = np.dtype([("seq", "<u8"), ("t_ns", "<i8"), ("flow", "<u4"), ("ev", "<u4"), ("plane", "u1"), ("pad", "V7")])
+#: port it arrived on; ``ev``: the entropy value as carried in the packet. ``flags`` and ``bytes`` as above.
+ARRIVAL = np.dtype(
+    [
+        ("seq", "<u8"),
+        ("t_ns", "<i8"),
+        ("flow", "<u4"),
+        ("ev", "<u4"),
+        ("plane", "u1"),
+        ("flags", "u1"),
+        ("pad", "<u2"),
+        ("bytes", "<u4"),
+    ]
+)
 
 SentArray = npt.NDArray[np.void]
 ArrivalArray = npt.NDArray[np.void]
