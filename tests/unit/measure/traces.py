@@ -41,8 +41,8 @@ def samples(
     receiver_drops: int = 0,
 ) -> Samples:
     """Samples of rows whose times count from T0."""
-    offered = np.array([(s.seq, s.t + T0, s.flow, s.ev, s.plane, s.status, b"") for s in sent], dtype=SENT)
-    arrived = np.array([(a.seq, a.t + T0, a.flow, a.ev, a.plane, b"") for a in arrivals], dtype=ARRIVAL)
+    offered = np.array([(s.seq, s.t + T0, s.flow, s.ev, s.plane, s.status, 0, 0, 0) for s in sent], dtype=SENT)
+    arrived = np.array([(a.seq, a.t + T0, a.flow, a.ev, a.plane, 0, 0, 0) for a in arrivals], dtype=ARRIVAL)
     return Samples(tuple(flows), offered, arrived, waiting, send_error, receiver_drops)
 
 
