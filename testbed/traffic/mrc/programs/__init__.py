@@ -1,0 +1,1 @@
+"""What is sent when: each program posts messages and checks those that arrive."""

@@ -1,0 +1,90 @@
+"""Each flow by itself: as many messages outstanding as asked for, until stopped or until all are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from testbed.traffic.mrc.content import Content
+from testbed.traffic.mrc.programs.base import Inbound, Outbound, Poster, right_immediate, right_place
+
+
+class Stream:
+    """Independent flows.
+
+    Args:
+        poster: takes messages.
+        content: what they hold.
+        outbound: the flows sent from here.
+        depth: messages outstanding on each.
+        count: messages of each; None: until stopped.
+        immediate: send WRITE_IMMs.
+        verify: compare what arrives.
+    """
+
+    def __init__(
+        self,
+        poster: Poster,
+        content: Content,
+        outbound: Sequence[Outbound],
+        *,
+        depth: int,
+        count: int | None,
+        immediate: bool,
+        verify: bool,
+    ) -> None:
+        self._poster = poster
+        self._content = content
+        self._outbound = outbound
+        self._depth = depth
+        self._count = count
+        self._immediate = immediate
+        self._verify = verify
+        self._stopped = False
+
+    def message(self, inbound: Inbound, number: int, va: int, octets: int, immediate: int | None) -> None:
+        """Compare it with what was sent."""
+        slot = right_place(inbound, number, va, octets, self._content.size)
+        if slot is None or not right_immediate(inbound, number, immediate, wanted=self._immediate):
+            return
+        if self._verify and not self._content.matches(inbound.flow, number, inbound.memory[slot]):
+            at = self._content.first_difference(inbound.flow, number, inbound.memory[slot])
+            inbound.complain(f"message {number} differs from byte {at} on")
+
+    def step(self, now_ns: int) -> None:
+        """Keep ``depth`` messages outstanding on each flow that still works."""
+        if self._stopped:
+            return
+        for out in self._outbound:
+            while out.outstanding < self._depth and not out.failed and self._more(out):
+                number = out.posted
+                at = self._content.offset(out.flow, number)
+                source = self._content.table[at : at + self._content.size]
+                out.started_ns[number] = now_ns
+                out.posted += 1
+                self._poster.post(
+                    out.flow,
+                    source,
+                    out.slots[number % len(out.slots)],
+                    out.rkey,
+                    number & 0xFFFFFFFF if self._immediate else None,
+                    number,
+                )
+
+    def _more(self, out: Outbound) -> bool:
+        return self._count is None or out.posted < self._count
+
+    def stop(self) -> None:
+        """Post nothing more."""
+        self._stopped = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is outstanding and nothing more will be."""
+        return all(
+            not out.outstanding and (self._stopped or bool(out.failed) or not self._more(out)) for out in self._outbound
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Nothing beside what the flows tell."""
+        return {}
