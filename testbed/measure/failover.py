@@ -13,6 +13,7 @@ from testbed.errors import UsageError
 from testbed.measure.definitions import Report
 from testbed.measure.match import Matched
 from testbed.record import Event, Figure
+from testbed.samples import ArrivalArray, SampleFlag
 
 F64 = npt.NDArray[np.float64]
 
@@ -111,27 +112,51 @@ def goodput(
     return Goodput(origin_ns, window_ns, counts.astype(np.float64) * packet_bps, packet_bps, delay)
 
 
-def transition_figure(
-    matched: Matched, wanted: Transition, *, window_ns: int, payload_bytes: int, report: Report
-) -> Figure:
+def placed_goodput(
+    arrivals: ArrivalArray,
+    *,
+    origin_ns: int,
+    window_ns: int,
+    end_ns: int,
+    plane: int | None = None,
+    flow: int | None = None,
+    delay_ns: int = 0,
+) -> Goodput:
+    """Goodput as bytes placed in the receivers' memory for the first time, retransmissions among them.
+
+    Args:
+        arrivals: all of them; those without :attr:`SampleFlag.PLACED` do not count.
+        origin_ns: start of the first window.
+        window_ns: length of a window.
+        end_ns: sending ended here; only whole windows before it are made.
+        plane, flow: count those of one plane or flow only.
+        delay_ns: median one-way delay.
+    """
+    chosen = (arrivals["flags"] & SampleFlag.PLACED) != 0
+    windows = max((end_ns - origin_ns) // window_ns, 0)
+    chosen &= (arrivals["t_ns"] >= origin_ns) & (arrivals["t_ns"] < origin_ns + windows * window_ns)
+    if plane is not None:
+        chosen &= arrivals["plane"] == plane
+    if flow is not None:
+        chosen &= arrivals["flow"] == flow
+    rows = arrivals[chosen]
+    octets = rows["bytes"].astype(np.float64)
+    totals: F64 = np.bincount((rows["t_ns"] - origin_ns) // window_ns, weights=octets, minlength=windows).astype(np.float64)
+    packet = float(octets.max()) if octets.size else 0.0
+    return Goodput(origin_ns, window_ns, totals * (8e9 / window_ns), packet * 8e9 / window_ns, delay_ns)
+
+
+def transition_figure(series: Goodput, wanted: Transition, *, flows: tuple[str, ...], report: Report) -> Figure:
     """Failover or restore time: from the event to the first window back at 90% that begins 5 such windows.
 
     The value is the start of that window; it is a lower bound where the run ended before goodput was back.
-    Resolution is one window and the event's own uncertainty.
+    Resolution is one window and the event's own uncertainty. ``series`` begins at the event.
     """
-    event = wanted.event
-    series = goodput(
-        matched,
-        origin_ns=event.t_ns,
-        window_ns=window_ns,
-        payload_bytes=payload_bytes,
-        plane=wanted.plane,
-        flow=wanted.flow,
-    )
+    event, window_ns = wanted.event, series.window_ns
     windows = series.bps.size
     # Less a rounding error: 36 of 40 packets are 90%.
     needed = BACK_AT * _per_window(wanted.expected_bps, windows) * (1 - 1e-9)
-    scope = wanted.scope(matched.samples.flows)
+    scope = wanted.scope(flows)
     subject = f"{event.subject} {event.what}, window {window_ns * 1e-9:.6f} s"
     unfit = _unfit(series, needed)
     if unfit:
@@ -188,7 +213,7 @@ def _unfit(series: Goodput, needed: F64) -> str:
         return f"only {series.bps.size} windows between the event and the last sending, {STAYS_FOR} are needed"
     if series.median_delay_ns >= STAYS_FOR * series.window_ns:
         return f"{STAYS_FOR} windows are shorter than the one-way delay, what arrives in them was sent before"
-    packets = float(needed.min()) / BACK_AT / series.packet_bps
+    packets = float(needed.min()) / BACK_AT / max(series.packet_bps, 1e-9)
     if packets < FEWEST_PER_WINDOW:
         return f"a window holds {packets:.1f} packets, {FEWEST_PER_WINDOW} are needed to tell {BACK_AT:.0%}"
     return ""

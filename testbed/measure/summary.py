@@ -9,7 +9,7 @@ import numpy as np
 from testbed.errors import UsageError
 from testbed.measure import delay, loss, outage, reorder
 from testbed.measure.definitions import Report
-from testbed.measure.failover import Transition, detect_figure, transition_figure
+from testbed.measure.failover import Transition, detect_figure, goodput, transition_figure
 from testbed.measure.match import Matched, match
 from testbed.measure.planes import plane_figures, planes_seen
 from testbed.measure.streams import Level, Scope, Streams, streams
@@ -75,9 +75,15 @@ def summarise(
     if payload_bytes is not None:
         changes = [event for event in events if event.lane == SENDER_LANE]
         for wanted in transitions:
-            out.append(
-                transition_figure(matched, wanted, window_ns=window_ns, payload_bytes=payload_bytes, report=report)
+            series = goodput(
+                matched,
+                origin_ns=wanted.event.t_ns,
+                window_ns=window_ns,
+                payload_bytes=payload_bytes,
+                plane=wanted.plane,
+                flow=wanted.flow,
             )
+            out.append(transition_figure(series, wanted, flows=samples.flows, report=report))
             if wanted.paths:
                 out.append(detect_figure(wanted.event, changes, wanted.paths, report, wanted.scope(samples.flows)))
     return sorted(out, key=lambda figure: _depth(figure.scope))

@@ -29,8 +29,12 @@ def lossy(*gaps: tuple[int, int], evs: int = 1) -> Matched:
 
 
 def failover(matched: Matched, at: Event, expected: float | F64 = FULL, window: int = WINDOW) -> Figure:
-    wanted = Transition(at, "failover", expected)
-    return transition_figure(matched, wanted, window_ns=window, payload_bytes=PAYLOAD, report=Report())
+    return timed(matched, Transition(at, "failover", expected), window)
+
+
+def timed(matched: Matched, wanted: Transition, window: int = WINDOW) -> Figure:
+    series = goodput(matched, origin_ns=wanted.event.t_ns, window_ns=window, payload_bytes=PAYLOAD, plane=wanted.plane)
+    return transition_figure(series, wanted, flows=matched.samples.flows, report=Report())
 
 
 def test_goodput_is_back_in_the_first_window_after_the_gap() -> None:
@@ -115,9 +119,7 @@ def test_restore_watches_the_healed_plane_only() -> None:
     # Two planes; plane 1 (odd packets) is dead from 200 ms, healed at 500 ms, used again from 530 ms on.
     sent, arrivals = steady(10_000, EVERY, delay=MS // 20, evs=2, planes=2, lost=range(2001, 5300, 2))
     wanted = Transition(event(500, what="healed"), "restore", FULL / 2, plane=1)
-    figure = transition_figure(
-        match(samples(sent, arrivals)), wanted, window_ns=WINDOW, payload_bytes=PAYLOAD, report=Report()
-    )
+    figure = timed(match(samples(sent, arrivals)), wanted)
     assert (figure.name, figure.scope) == ("restore", "plane 1")
     assert figure.value == pytest.approx(0.030)
 
