@@ -1,4 +1,4 @@
-"""From a finished workload and the faults it lived through to figures and a verdict."""
+"""From finished path probes and the faults they lived through to figures and a verdict."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from testbed.errors import UnknownFigureError, UsageError, nearest
+from testbed.experiment.measured import Measured, judged
 from testbed.faults.scope import FaultScope, Outage
 from testbed.lab import Lab
 from testbed.measure.dead import NEVER, DeadWindow, DeadWindowLoss, lost_in_windows
-from testbed.measure.definitions import CLOCK_STEP_NOTICED_NS, DEFINITIONS, Report
+from testbed.measure.definitions import Report
 from testbed.measure.failover import FEWEST_PER_WINDOW, Transition
-from testbed.measure.limits import Judgement, Limit, Outcome, judge
-from testbed.measure.match import Matched, match
+from testbed.measure.match import match
 from testbed.measure.outage import Agreement, agreement, outages
 from testbed.measure.reorder import reordering
 from testbed.measure.streams import Level, Streams, streams
@@ -26,39 +25,21 @@ from testbed.traffic.path_probes import PathProbes
 WINDOW_NS = 10_000_000
 #: Scope of the figures of those EVs that a fault killed.
 DEAD_EVS = "dead EVs"
-#: Figures that every fault has.
-_CONSEQUENCES = frozenset({"failover", "restore"})
 _PACKETS_PER_WINDOW = 2 * FEWEST_PER_WINDOW
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one run of probes came to.
+class ProbesMeasured(Measured):
+    """What one run of path probes came to.
 
     Attributes:
-        flows: the workload.
-        faults: what was done meanwhile.
-        matched: its packets, sent and arrived.
-        figures: every figure of ``docs/metrics.md`` that its samples support.
-        judgements: those of the lab's limits that concern one of these figures, or a fault's consequences.
         dead: each EV's losses against the time the faults killed it.
         agreements: of each EV that a fault killed, the loss-derived against the gap-derived outage.
-        window_ns: the sampling window of goodput.
     """
 
     flows: PathProbes
-    faults: tuple[FaultScope, ...]
-    matched: Matched
-    figures: tuple[Figure, ...]
-    judgements: tuple[Judgement, ...]
     dead: DeadWindowLoss
     agreements: tuple[Agreement, ...]
-    window_ns: int
-
-    @property
-    def events(self) -> list[Event]:
-        """Everything that happened to the fabric, in order of time."""
-        return sorted((event for fault in self.faults for event in fault.events), key=lambda event: event.t_ns)
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -70,64 +51,42 @@ class Measured:
             payload_bytes=self.flows.payload_bytes,
         )
 
-    def figure(self, name: str, scope: str = "all") -> Figure:
-        """A figure by name and scope (``all``, ``plane 3``, ``flow h0>h5``). Raises UsageError with the nearest."""
-        for figure in self.figures:
-            if figure.name == name and figure.scope == scope:
-                return figure
-        known = {figure.name for figure in self.figures}
-        if name not in known:
-            raise UsageError(f"no figure {name!r} was measured", nearest=nearest(name, known | set(DEFINITIONS)))
-        scopes = {figure.scope for figure in self.figures if figure.name == name}
-        raise UsageError(f"{name} was not measured for {scope!r}", nearest=nearest(scope, scopes))
-
-    def value(self, name: str, scope: str = "all") -> float:
-        """A figure's value in its unit. Raises UnknownFigureError for one that could not be known."""
-        figure = self.figure(name, scope)
-        if figure.value is None:
-            raise UnknownFigureError(f"{name} ({scope}) is unknown", found=figure.note)
-        return figure.value
-
-    @property
-    def unknown_because(self) -> str:
-        """Why this run decides nothing: the machine or its clock got in the way. Empty where they did not."""
-        outcome = self.flows.outcome
-        if outcome.limited_by:
-            return f"limited by the machine: {outcome.limited_by}"
-        if abs(outcome.clock_step_ns) >= CLOCK_STEP_NOTICED_NS:
-            return f"the clock stepped by {outcome.clock_step_ns / 1e9:.6f} s during the run"
-        return ""
-
     @property
     def explained(self) -> bool:
         """Whether exactly the packets sent on dead EVs while they were dead were lost, within one per EV and edge."""
         return self.dead.explained
 
     @property
-    def outcome(self) -> Outcome:
-        """Verdict on the lab's limits and on the losses, unknown when the machine got in the way."""
-        if self.unknown_because:
-            return Outcome.UNKNOWN
-        outcomes = {judgement.outcome for judgement in self.judgements}
-        if Outcome.FAIL in outcomes or not self.explained:
-            return Outcome.FAIL
-        return Outcome.UNKNOWN if Outcome.UNKNOWN in outcomes else Outcome.PASS
-
-    @property
-    def reasons(self) -> list[str]:
-        """What decided the verdict, a line each."""
-        if self.unknown_because:
-            return [self.unknown_because]
-        lines = [_line(judgement) for judgement in self.judgements if judgement.outcome is not Outcome.PASS]
-        lines += [
+    def contradictions(self) -> list[str]:
+        """EVs whose losses the faults do not explain."""
+        if self.explained:
+            return []
+        return [
             f"{ev.name}: {ev.contradictions} packets whose fate the faults do not explain "
             f"({ev.lost_outside} lost while it was alive, {ev.delivered_within} delivered while it was dead)"
             for ev in self.dead.contradicting()
         ]
-        return lines
+
+    @property
+    def notes(self) -> list[str]:
+        """How well the senders kept their schedule, and what became of packets on dead EVs."""
+        counters = self.flows.outcome.counters
+        late, worst_ms = counters["late"], counters["behind_ns_max"] / 1e6
+        notes = [
+            f"{late} packets left more than 1 ms after their time, the latest {worst_ms:.2f} ms",
+            f"the probe agents used {counters['cpu_ns'] / 1e9:.2f} s of processor time",
+        ]
+        if self.faults:
+            within = sum(ev.sent_within for ev in self.dead.evs)
+            lost = sum(ev.lost_within for ev in self.dead.evs)
+            notes.append(
+                f"{within} packets were sent on dead EVs while these were dead, and {lost} of them were lost; "
+                f"on EVs that no fault touched {self.dead.lost_on_survivors()} were lost"
+            )
+        return notes
 
 
-def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> Measured:
+def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> ProbesMeasured:
     """Compute every figure of a finished run and judge those that the lab limits.
 
     Raises UsageError for a run that has not finished, InfrastructureError for samples that contradict themselves.
@@ -151,15 +110,8 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> M
     figures += _figures_of_dead_evs(figures, dead)
     report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
     figures.append(dead.figure(report))
-    named = {figure.name for figure in figures}
-    if faults:
-        # Where there was a fault, a limit on its consequences that were not measured is unknown, not void.
-        named |= _CONSEQUENCES
-    limits = [
-        Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named
-    ]
-    judgements = tuple(judge(figures, limits))
-    return Measured(flows, tuple(faults), matched, tuple(figures), judgements, dead, agreements, window_ns)
+    judgements = judged(lab, figures, faults)
+    return ProbesMeasured(flows, tuple(faults), matched, tuple(figures), judgements, window_ns, dead, agreements)
 
 
 def _agreements(evs: Streams, dead: DeadWindowLoss) -> tuple[Agreement, ...]:
@@ -229,9 +181,3 @@ def _surviving(flows: PathProbes, all_outages: Sequence[Outage], event: Event) -
         hit = sum(any(outage.hits(flows.path_of[number, ev]) for outage in outages) for ev in evs)
         alive += flows.rate * (1 - hit / len(evs))
     return alive
-
-
-def _line(judgement: Judgement) -> str:
-    figure = judgement.figure
-    measured = "" if figure is None or figure.value is None else f", measured {figure.value:g} {figure.unit}"
-    return f"{judgement.limit}: {judgement.outcome}{measured}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from testbed.errors import UsageError
-from testbed.experiment.measurement import Measured
+from testbed.experiment.measured import Measured
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab
 from testbed.measure.limits import Outcome
@@ -118,7 +118,7 @@ class RunFolder:
             judgements=JudgementRecord.all_of(measured.judgements, measured.figures),
             timeline=TimelineRecord.of(measured.timeline),
             samples=(save_samples(outcome.samples, self.path / "samples.npz"),),
-            notes=tuple(_notes(measured)),
+            notes=tuple(measured.notes),
         )
         write_result(result, self.result_file)
         write_page(result, self.page)
@@ -145,20 +145,3 @@ def _fault_record(fault: FaultScope, left: Sequence[str]) -> FaultRecord:
         healed=fault.error is None and healed is not None and not left,
         note="" if fault.error is None else str(fault.error),
     )
-
-
-def _notes(measured: Measured) -> list[str]:
-    counters = measured.flows.outcome.counters
-    within = sum(ev.sent_within for ev in measured.dead.evs)
-    lost = sum(ev.lost_within for ev in measured.dead.evs)
-    late, worst_ms = counters["late"], counters["behind_ns_max"] / 1e6
-    notes = [
-        f"{late} packets left more than 1 ms after their time, the latest {worst_ms:.2f} ms",
-        f"the probe agents used {counters['cpu_ns'] / 1e9:.2f} s of processor time",
-    ]
-    if measured.faults:
-        notes.append(
-            f"{within} packets were sent on dead EVs while these were dead, and {lost} of them were lost; "
-            f"on EVs that no fault touched {measured.dead.lost_on_survivors()} were lost"
-        )
-    return notes

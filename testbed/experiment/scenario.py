@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from testbed.errors import UnhealedError, UsageError
-from testbed.experiment.measurement import Measured, measure
+from testbed.experiment.measurement import ProbesMeasured, measure
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.faults.scope import FaultScope
@@ -54,7 +54,7 @@ class Scenario:
     outage_s: float = 0.5
 
 
-def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> Measured:
+def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> ProbesMeasured:
     """Carry a scenario out. ``tell`` gets a line for each thing that happens.
 
     Raises LabError for an unknown target, UsageError for one of the wrong kind, UnhealedError, InfrastructureError.

@@ -141,7 +141,9 @@ def placed_goodput(
         chosen &= arrivals["flow"] == flow
     rows = arrivals[chosen]
     octets = rows["bytes"].astype(np.float64)
-    totals: F64 = np.bincount((rows["t_ns"] - origin_ns) // window_ns, weights=octets, minlength=windows).astype(np.float64)
+    totals: F64 = np.bincount((rows["t_ns"] - origin_ns) // window_ns, weights=octets, minlength=windows).astype(
+        np.float64
+    )
     packet = float(octets.max()) if octets.size else 0.0
     return Goodput(origin_ns, window_ns, totals * (8e9 / window_ns), packet * 8e9 / window_ns, delay_ns)
 

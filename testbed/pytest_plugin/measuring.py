@@ -12,7 +12,8 @@ from testbed.errors import UsageError
 from testbed.pytest_plugin.outcomes import UNKNOWN
 
 if TYPE_CHECKING:
-    from testbed.experiment.measurement import Measured
+    from testbed.experiment.measured import Measured
+    from testbed.experiment.measurement import ProbesMeasured
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
     from testbed.traffic.path_probes import PathProbes
@@ -37,7 +38,7 @@ class Measure:
         self._item = item
         self.taken: list[Measured] = []
 
-    def __call__(self, flows: PathProbes, *faults: FaultScope) -> Measured:
+    def __call__(self, flows: PathProbes, *faults: FaultScope) -> ProbesMeasured:
         """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
 
         Fails the test when a limit is not kept, when it cannot be known whether it is, and when the machine or its

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.experiment.measurement import Measured, measure
+from testbed.experiment.measurement import ProbesMeasured, measure
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 from testbed.measure.limits import Outcome
@@ -21,7 +21,7 @@ def calm(fabric: NetnsFabric) -> PathProbes:
     return flows
 
 
-def outcomes(measured: Measured) -> dict[str, Outcome]:
+def outcomes(measured: ProbesMeasured) -> dict[str, Outcome]:
     return {judgement.limit.name: judgement.outcome for judgement in measured.judgements}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.experiment.measurement import Measured
+from testbed.experiment.measurement import ProbesMeasured
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Tier
@@ -12,7 +12,7 @@ from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
 
-def assert_only_dead_evs_lost(measured: Measured, plane: int) -> None:
+def assert_only_dead_evs_lost(measured: ProbesMeasured, plane: int) -> None:
     """Loss equals the packets sent on the dead EVs while they were dead, and the other planes lost nothing.
 
     The outage derived from these losses and the one derived from gaps between arrivals agree, on each dead EV, within
