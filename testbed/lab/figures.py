@@ -13,10 +13,12 @@ from testbed.lab.quantities import format_rate, format_time, parse_rate, parse_t
 
 _PACKETS = (
     "sent lost refused lost_outside_faults late foreign "
-    "wrong_plane duplicates reordered loss_distance_min loss_distance_p50"
+    "wrong_plane duplicates reordered loss_distance_min loss_distance_p50 retransmissions"
 )
-_RATIOS = "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance"
-_TIMES = "blocked_time outage outage_disagreement delay_variation failover restore detect reset rtp_jitter"
+_RATIOS = (
+    "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance retransmission_ratio"
+)
+_TIMES = "blocked_time outage outage_disagreement delay_variation failover restore detect path_restore reset rtp_jitter"
 _PERCENTILES = ("p50", "p99", "max")
 
 #: Figure → unit, as docs/metrics.md has them.
@@ -31,7 +33,8 @@ FIGURES: Final[Mapping[str, str]] = MappingProxyType(
         **{f"reordering_late_time_{q}": "s" for q in _PERCENTILES},
         **{f"delay_{q}": "s" for q in ("min", "p50", "p90", "p99", "p99.9", "max")},
         "goodput": "bit/s",
-        "loss_periods": "count",
+        **{f"message_time_{q}": "s" for q in _PERCENTILES},
+        **dict.fromkeys(("loss_periods", "messages", "messages_failed", "mismatches", "evs_retired"), "count"),
         "unexplained_packets": "count",
         "voice_r": "R",
         "voice_mos": "MOS",

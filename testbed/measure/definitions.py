@@ -100,8 +100,18 @@ DEFINITIONS: dict[str, Definition] = {
         arrivals=True,
     ),
     "detect": _time("from the event to the first change of the sender's state that names the path"),
+    "path_restore": _time("from the end of the fault until the sender uses every EV again that it had given up for it"),
+    "messages": Definition("count", "messages that were wholly acknowledged"),
+    "messages_failed": Definition("count", "messages that ended with an error, those flushed after it included"),
+    "mismatches": Definition("count", "messages that arrived with a wrong byte, in a wrong place or out of order"),
+    "retransmissions": Definition("packets", "packets sent again"),
+    "retransmission_ratio": Definition("ratio", "packets sent again over packets sent for the first time"),
+    "evs_retired": Definition(
+        "count", "times an EV left the active set for a loss, a timeout or a port that went down"
+    ),
 }
 for _q in ("p50", "p99", "max"):
+    DEFINITIONS[f"message_time_{_q}"] = _time(f"{_q} of the time from posting a message to its completion")
     DEFINITIONS[f"reordering_extent_{_q}"] = _loss(
         "packets", f"{_q} over reordered packets of the arrivals since {_EARLIEST} (RFC 4737 §4.2)"
     )

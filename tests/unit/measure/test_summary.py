@@ -163,6 +163,14 @@ def test_no_packets_at_all(flows: tuple[str, ...]) -> None:
     assert found["delay_p50", "all"].value is None
 
 
+#: From test_transfers.py; lost_outside_faults is from the dead windows, test_dead.py.
+TRANSFERS = {
+    *(f"message_time_{q}" for q in ("p50", "p99", "max")),
+    *("messages", "messages_failed", "mismatches"),
+    *("retransmissions", "retransmission_ratio", "evs_retired", "path_restore"),
+}
+
+
 def documented() -> dict[str, tuple[str, str]]:
     """Unit and definition of each name in the tables of docs/metrics.md."""
     out = {}
@@ -176,7 +184,7 @@ def documented() -> dict[str, tuple[str, str]]:
 
 def test_every_figure_is_documented_and_nothing_else(found: dict[tuple[str, str], Figure]) -> None:
     table = documented()
-    emitted = {name for name, _ in found} | {"lost_outside_faults"}  # From the dead windows: test_dead.py.
+    emitted = {name for name, _ in found} | {"lost_outside_faults"} | TRANSFERS
     assert emitted == set(DEFINITIONS), "this run should emit every figure there is"
     assert set(table) == emitted
     for name, (unit, text) in table.items():
