@@ -1,15 +1,15 @@
-"""What an agent is to do, as the runner tells it: one JSON text, checked when it is read."""
+"""What an agent is to do, as the runner tells it: one line of JSON, checked when it is read."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from testbed.errors import InfrastructureError
+from testbed.errors import UsageError
+from testbed.mrc.datapath import planjson
+from testbed.mrc.datapath.plan import NicPlan
 
-#: A message longer than this would not be one: memory is taken for ``depth`` of them per flow.
+#: Longer messages would not be messages: their receivers hold ``depth`` of them for each flow.
 MESSAGE_MOST = 1 << 30
 
 
@@ -17,15 +17,13 @@ class Program(StrEnum):
     """What is sent when."""
 
     STREAM = "stream"  #: each flow by itself, ``depth`` messages outstanding
-    ALL_TO_ALL = (
-        "all-to-all"  #: in rounds: one message to every peer, the next when all of a round are sent and received
-    )
-    ALL_REDUCE = "all-reduce"  #: a ring: each rank adds what comes from the one before to its own and passes it on
+    ALL_TO_ALL = "all-to-all"  #: in rounds of one message to every peer
+    ALL_REDUCE = "all-reduce"  #: a ring: each rank adds what comes from the one before and passes the sum on
 
 
 @dataclass(frozen=True)
 class Flow:
-    """One direction of one queue pair.
+    """One direction of one queue pair; queue pairs are made in the order of the plan.
 
     Attributes:
         number: the same at both ends; names the flow in samples.
@@ -43,11 +41,11 @@ class TransferPlan:
     """One host's part of a workload.
 
     Attributes:
-        nic: the NIC's own plan, as it reads it.
-        program: what is sent when.
+        nic: the NIC.
+        program: a :class:`Program`.
         flows: every queue pair that this host has an end of.
         message: bytes of a message.
-        depth: messages a flow has outstanding, and slots at its receiver.
+        depth: messages that a flow has outstanding, and slots at its receiver.
         count: messages of each flow, or rounds; None: until stopped.
         immediate: whether messages are WRITE_IMMs.
         verify: whether receivers compare every byte.
@@ -56,8 +54,8 @@ class TransferPlan:
         grace_s: how long after the stop what is outstanding may still complete.
     """
 
-    nic: dict[str, Any]
-    program: Program
+    nic: NicPlan
+    program: str
     flows: tuple[Flow, ...]
     message: int
     depth: int
@@ -69,26 +67,19 @@ class TransferPlan:
     ranks: int
     grace_s: float
 
+    def __post_init__(self) -> None:
+        where = f"transfer plan of {self.nic.host}"
+        if self.program not in list(Program):
+            raise UsageError("no such program", where=where, found=self.program, expected=", ".join(Program))
+        if not 0 < self.message <= MESSAGE_MOST or self.depth < 1:
+            found = f"{self.depth} of {self.message} bytes"
+            raise UsageError("these messages cannot be", where=where, found=found, expected=f"1 to {MESSAGE_MOST} bytes")
+
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self))
+        return planjson.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> TransferPlan:
-        """Read what :meth:`to_json` wrote. Raises InfrastructureError for anything else."""
-        try:
-            given = json.loads(text)
-            known = {field.name for field in fields(cls)}
-            if not isinstance(given, dict) or given.keys() != known:
-                raise ValueError(f"keys {sorted(given)!r:.200}")
-            given["flows"] = tuple(Flow(**flow) for flow in given["flows"])
-            given["program"] = Program(given["program"])
-            return cls(**given)
-        except (ValueError, TypeError, KeyError) as error:
-            raise InfrastructureError(
-                "the plan of a transfer agent cannot be read",
-                where="transfer agent",
-                found=str(error),
-                expected="what TransferPlan.to_json writes",
-                remedy="start agent and runner from the same installation",
-            ) from error
+        """Read what :meth:`to_json` wrote. Raises UsageError that says which field is wrong."""
+        return planjson.from_json(cls, text, "transfer plan")
