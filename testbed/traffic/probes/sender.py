@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from testbed.kernel import IOVEC, MMSGHDR, SOCKADDR_IN6, inside, open_sender, sendmmsg
+from testbed.kernel import inside, open_sender
+from testbed.mmsg import IOVEC, MMSGHDR, SOCKADDR_IN6, sendmmsg
 from testbed.samples import SENT
 from testbed.traffic.probes import wire
 from testbed.traffic.probes.control import Control
