@@ -18,7 +18,7 @@ from testbed.mrc.nscc import Destination
 from testbed.mrc.qp import State
 from testbed.mrc.requestercounters import RequesterCounters
 from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Dscp, Flag, Rows, Status
-from testbed.mrc.sacks import Heard, SackReader
+from testbed.mrc.sackreader import Heard, SackReader
 from testbed.mrc.sendqueue import DEPTH, SendQueue
 from testbed.mrc.sendwindow import Indices, SendWindow, Sent
 from testbed.mrc.settings import Settings
