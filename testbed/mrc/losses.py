@@ -66,4 +66,3 @@ class Evidence:
         overtaken = window.order[holes] < self._newest[again, window.ev[holes]]
         overtaken = overtaken | (window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns)
         return overtaken
-
