@@ -22,9 +22,10 @@ import numpy.typing as npt
 
 from testbed.fabric.netns import processes
 from testbed.fabric.netns.fabric import NetnsFabric
+from testbed.kernel import inside
 from testbed.traffic.probes import wire
 from testbed.traffic.probes.receiver import read_block
-from testbed.traffic.probes.sockets import Ring, inside
+from testbed.traffic.probes.sockets import Ring
 
 #: A probe that arrived at an interface: node by its number in the lab's order, outer destination as it was there.
 SEEN = np.dtype([("run_id", "u4"), ("node", "u4"), ("ifindex", "u4"), ("flow", "u4"), ("ev", "u4"), ("to", "V16")])

@@ -82,9 +82,9 @@ def _plan_text(fd: int) -> str:
 
 def _set_up(samples_fd: int) -> tuple[SampleFile, Control]:
     # numpy is imported with the modules below, after main() has limited its threads.
+    from testbed.kernel import precise_timers
     from testbed.traffic.probes.control import Control
     from testbed.traffic.probes.shared import SampleFile
-    from testbed.traffic.probes.sockets import precise_timers
 
     precise_timers()
     return SampleFile(samples_fd), Control(sys.stdin.fileno())

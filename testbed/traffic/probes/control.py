@@ -8,11 +8,7 @@ import time
 
 import numpy as np
 
-from testbed.traffic.probes.sockets import ppoll
-
-_POLLFD = np.dtype([("fd", "i4"), ("events", "i2"), ("revents", "i2")])
-_POLLIN = 1
-_POLLOUT = 4
+from testbed.kernel import POLLFD, POLLIN, POLLOUT, ppoll
 
 
 class Control:
@@ -33,9 +29,9 @@ class Control:
         self._signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGTERM, self._terminate)
-        self._poll = np.zeros(3, _POLLFD)
+        self._poll = np.zeros(3, POLLFD)
         self._poll["fd"] = (fd, self._signals, -1)
-        self._poll["events"] = (_POLLIN, _POLLIN, 0)
+        self._poll["events"] = (POLLIN, POLLIN, 0)
         self._revents = self._poll["revents"]
         self._timeout = np.zeros(2, np.int64)
         self._poll_at = self._poll.ctypes.data
@@ -46,7 +42,7 @@ class Control:
         if nanoseconds < 0:
             nanoseconds = 0
         if readable != writable:
-            self._poll[2] = (max(readable, writable), _POLLIN if readable >= 0 else _POLLOUT, 0)
+            self._poll[2] = (max(readable, writable), POLLIN if readable >= 0 else POLLOUT, 0)
         self._timeout[0], self._timeout[1] = divmod(nanoseconds, 1_000_000_000)
         found = ppoll(self._poll_at, 3, self._timeout_at, None)
         self._poll["fd"][2] = -1

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.errors import InfrastructureError
+from testbed.kernel import inside, open_silencer
 from testbed.samples import ARRIVAL
 from testbed.traffic.probes import wire
 from testbed.traffic.probes.control import Control
 from testbed.traffic.probes.plan import SIZE_MIN, Port, ReceivePlan
 from testbed.traffic.probes.shared import Counter, SampleFile, State
-from testbed.traffic.probes.sockets import Ring, inside, open_ring, open_silencer
+from testbed.traffic.probes.sockets import Ring, open_ring
 
 # struct tpacket_block_desc as u32 words: version, offset to private area, status, packets, offset to first packet.
 _STATUS, _PACKETS, _FIRST = 2, 3, 4
@@ -167,7 +168,7 @@ def open_hosts(plan: ReceivePlan) -> list[HostReceiver]:
     for host in plan.hosts:
         with inside(host.netns_fd, host.name):
             planes = PlaneMap.resolve(host.ports, host.name)
-            silencer = open_silencer()
+            silencer = open_silencer("probe agent")
             ring = open_ring(host.name, host.ring_blocks, host.block_bytes, plan.retire_ms)
             hosts.append(HostReceiver(ring, silencer, planes))
     return hosts

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from testbed.kernel import inside, open_sender
 from testbed.mmsg import IOVEC, MMSGHDR, SOCKADDR_IN6, sendmmsg
 from testbed.samples import SENT
 from testbed.traffic.probes import wire
@@ -24,7 +25,6 @@ from testbed.traffic.probes.control import Control
 from testbed.traffic.probes.plan import ADDRESS_BYTES, SIZE_PADDED_MIN, SendPlan, packed_address
 from testbed.traffic.probes.schedule import Schedule
 from testbed.traffic.probes.shared import Counter, SampleFile, State
-from testbed.traffic.probes.sockets import inside, open_sender
 
 BATCH = 64
 WINDOW = 1024
@@ -293,5 +293,5 @@ def open_sockets(plan: SendPlan) -> list[socket.socket]:
     sockets = []
     for host in plan.hosts:
         with inside(host.netns_fd, host.name):
-            sockets.append(open_sender())
+            sockets.append(open_sender("probe agent"))
     return sockets

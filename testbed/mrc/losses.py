@@ -1,0 +1,68 @@
+"""What acknowledgements prove about packets in flight: round trips of planes, and which packets are lost.
+
+A packet is lost when the receiver has said that it was not there (a hole), and either one sent later on the same path
+and in the same class had arrived (paths keep their order), or one sent later by more than the reorder window had.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.mrc.sendwindow import Indices, SendWindow
+from testbed.mrc.settings import Settings
+
+
+class RoundTrips:
+    """Smoothed round trip and deviation of each plane, by RFC 6298's filter (section 2)."""
+
+    def __init__(self, planes: int, settings: Settings) -> None:
+        self._floor_ns = settings.reorder_floor_ns
+        self._ceiling_ns = settings.ack_timeout_ns * 3 // 4
+        self._smoothed: list[float | None] = [None] * planes
+        self._deviation = [0.0] * planes
+        self.reorder_window_ns = min(self._floor_ns, self._ceiling_ns)
+
+    def sample(self, plane: int, rtt_ns: int) -> None:
+        """A packet sent on ``plane`` was acknowledged after ``rtt_ns``."""
+        known = self._smoothed[plane]
+        if known is None:
+            self._smoothed[plane], self._deviation[plane] = float(rtt_ns), rtt_ns / 2
+        else:
+            self._deviation[plane] += (abs(known - rtt_ns) - self._deviation[plane]) / 4
+            self._smoothed[plane] = known + (rtt_ns - known) / 8
+        measured = [rtt for rtt in self._smoothed if rtt is not None]
+        window = max(measured) - min(measured) + 4 * max(self._deviation)
+        self.reorder_window_ns = min(max(self._floor_ns, int(window)), self._ceiling_ns)
+
+    def smoothed_ns(self, plane: int) -> float | None:
+        """Smoothed round trip of a plane; None while it has none."""
+        return self._smoothed[plane]
+
+
+class Evidence:
+    """The newest transmission known to have arrived: of each EV and class, and of all."""
+
+    def __init__(self, evs: int, round_trips: RoundTrips) -> None:
+        self._newest = np.full((2, evs), -1, "i8")  # order of transmission, by class (0: first, 1: again) and EV
+        self._newest_sent_ns = -1
+        self._round_trips = round_trips
+
+    def arrived(self, window: SendWindow, slots: Indices) -> None:
+        """These packets' last transmissions have arrived."""
+        if not len(slots):
+            return
+        again = (window.times[slots] > 1).view("u1")
+        np.maximum.at(self._newest, (again, window.ev[slots]), window.order[slots])
+        self.arrived_sent_at(int(window.sent_ns[slots].max()))
+
+    def arrived_sent_at(self, sent_ns: int) -> None:
+        """Something sent at that time has arrived."""
+        self._newest_sent_ns = max(self._newest_sent_ns, sent_ns)
+
+    def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
+        """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
+        again = (window.times[holes] > 1).view("u1")
+        overtaken = window.order[holes] < self._newest[again, window.ev[holes]]
+        overtaken = overtaken | (window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns)
+        return overtaken

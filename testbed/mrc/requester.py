@@ -1,0 +1,478 @@
+"""The requester of a queue pair: WRITEs in, packets out, and everything that makes them arrive exactly once.
+
+Sans IO: rows in, rows out, time as argument. What is lost is told only by evidence (see :mod:`testbed.mrc.losses`) or
+by a NACK; what is done only by a transport ACK.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.mrc import psn as psns
+from testbed.mrc.acktimer import AckTimer
+from testbed.mrc.codes import NackReason, SackMark, Syndrome
+from testbed.mrc.evs import EvSet
+from testbed.mrc.losses import RoundTrips
+from testbed.mrc.nscc import Destination
+from testbed.mrc.qp import State
+from testbed.mrc.requestercounters import RequesterCounters
+from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Dscp, Flag, Rows, Status
+from testbed.mrc.sackreader import Heard, SackReader
+from testbed.mrc.sendqueue import DEPTH, SendQueue
+from testbed.mrc.sendwindow import Indices, SendWindow, Sent
+from testbed.mrc.settings import Settings
+
+_NO_PSNS = np.zeros(0, "i8")
+#: Probes sent at one expiry of the ACK timer, at most: each by another EV, and twice as many every time.
+_MOST_PROBES = 16
+_NAKS = {
+    Syndrome.NAK_INVALID_REQUEST: Status.REM_INV_REQ_ERR,
+    Syndrome.NAK_REMOTE_ACCESS: Status.REM_ACCESS_ERR,
+    Syndrome.NAK_REMOTE_OPERATIONAL: Status.REM_OP_ERR,
+}
+_REFUSED = (NackReason.NO_BITMAP, NackReason.NO_PKT_BUFFER, NackReason.NO_RESOURCE)
+
+
+class Requester:
+    """One requester.
+
+    Args:
+        qp: index of the local queue pair.
+        dqp: number of the remote one.
+        first_psn: PSN of the first packet.
+        peer_mpr: the peer's receive window, in units of 128 PSNs.
+        settings: the NIC's.
+        evs: entropy values of this queue pair; indices of it are ``path`` in rows to send.
+        destination: the peer's congestion window, shared with the peer's other queue pairs.
+        planes: u1 (n,), the plane of each EV.
+
+    Attributes:
+        state: RTS, or ERROR from the first failure on.
+        port_state: the peer's ports that are down, a bit each, by its newest SACK; None before the first.
+        heard_ns: when anything of the peer last came in.
+        counters: see :class:`RequesterCounters`.
+    """
+
+    def __init__(
+        self,
+        qp: int,
+        dqp: int,
+        first_psn: int,
+        peer_mpr: int,
+        settings: Settings,
+        evs: EvSet,
+        destination: Destination,
+        planes: npt.NDArray[np.uint8],
+    ) -> None:
+        self.state = State.RTS
+        self.port_state: int | None = None
+        self.heard_ns = -1
+        self.counters = RequesterCounters()
+        self._qp = qp
+        self._dqp = dqp
+        self._settings = settings
+        self._evs = evs
+        self._planes = planes
+        self._destination = destination
+        self._queue = SendQueue(qp, dqp, first_psn, settings.pmtu)
+        self._allowed = peer_mpr * 128
+        self._window = SendWindow(first_psn, self._allowed)
+        self._round_trips = RoundTrips(int(planes.max(initial=0)) + 1, settings)
+        self._sacks = SackReader(self._window, evs, planes, self._round_trips, settings.stamp_ns)
+        self._timer = AckTimer(settings)
+        self._lost: Indices = _NO_PSNS  # PSNs to send again, ascending
+        self._held: list[tuple[int, int]] = []  # (due, PSN): refused for want of resources
+        self._probe_id = 0
+        self._proven: int | None = None  # EV by which a probe has just got through
+        self._urgent = False  # one packet may go whatever the window says: the ACK timer wants it
+        self._stalled = False  # something is to be sent, and no EV is usable
+        self._completions: list[Rows] = []
+
+    # Work requests
+
+    @property
+    def outstanding(self) -> int:
+        """Work requests from the oldest that has not ended to the newest."""
+        return self._queue.outstanding
+
+    @property
+    def can_post(self) -> bool:
+        """Whether the send queue has room."""
+        return self._queue.outstanding < DEPTH
+
+    @property
+    def in_flight(self) -> int:
+        """Payload bytes on their way."""
+        return self._window.in_flight
+
+    def post(
+        self, wr_id: int, source: int, length: int, va: int, rkey: int, imm: int | None = None, flags: int = 0
+    ) -> None:
+        """Ask for ``length`` bytes at address ``source`` to be written to ``va`` at the peer.
+
+        In state ERROR the request is flushed at once, as in ibverbs. ``flags``: Flag.SE or 0.
+
+        Raises:
+            UsageError: the send queue is full, or the message too long.
+        """
+        self._queue.post(wr_id, source, length, va, rkey, imm, flags)
+        if self.state is State.ERROR:
+            self._end_all(Status.WR_FLUSH_ERR, 0)
+
+    def take_completions(self) -> Rows:
+        """COMPLETION rows since the last call, in the order in which the requests ended."""
+        if not self._completions:
+            return np.zeros(0, COMPLETION)
+        rows = np.concatenate(self._completions)
+        self._completions.clear()
+        return rows
+
+    # Sending
+
+    def ready(self, now_ns: int) -> int:
+        """How many packets it could send at this moment, at most; 0 where the windows or the queue let none out."""
+        if self._held and self._held[0][0] <= now_ns:
+            self._release(now_ns)
+        window, end = self._window, self._queue.end_psn
+        count = len(self._lost)
+        if not count and window.next >= end:
+            return 0
+        limit = window.una + self._allowed
+        if not count:
+            nbytes = self._queue.next_length()
+        elif (first := int(self._lost[0])) < limit:
+            nbytes = int(window.length[first & window.mask])
+        else:
+            return 0
+        if nbytes > self._destination.room() and self._destination.in_flight and not self._urgent:
+            return 0
+        return count + max(0, min(end, limit) - window.next)
+
+    def emit(self, now_ns: int, most: int) -> Rows:
+        """Up to ``most`` packets to send now, as WRITE_OUT rows; ``path`` is an index of the EV set.
+
+        What was lost goes first. The last packet asks for a SACK where no other can follow it now.
+        """
+        possible = min(self.ready(now_ns), most) if self.state is State.RTS else 0
+        if possible <= 0:
+            return np.zeros(0, WRITE_OUT)
+        self._stalled = False
+        rows = self._emit_lost(now_ns, possible)
+        if not len(self._lost) and not self._stalled and len(rows) < possible:
+            new = self._emit_new(now_ns, possible - len(rows))
+            rows = np.concatenate([rows, new]) if len(rows) else new
+        self._urgent = False
+        if len(rows) or self._stalled:
+            self._timer.start(now_ns)
+        if len(rows):
+            self.counters.mrc_tx_packets += len(rows)
+            if self._stalled or not self.ready(now_ns):
+                rows["flags"][-1] |= Flag.A
+        return rows
+
+    def _emit_lost(self, now_ns: int, most: int) -> Rows:
+        window = self._window
+        psn = self._lost[:most]
+        slots = psn[psn < window.una + self._allowed] & window.mask
+        if not len(slots):
+            return np.zeros(0, WRITE_OUT)
+        slots = slots[: self._fitting(window.length[slots])]
+        if not len(slots):
+            return np.zeros(0, WRITE_OUT)
+        evs = self._evs.take_fresh(window.ev[slots].astype("i8"), now_ns)
+        self._stalled = len(evs) < len(slots)
+        slots = slots[: len(evs)]
+        if self._proven is not None:
+            # What was lost more than once goes where a probe has just got through.
+            evs = np.where(window.times[slots] > 1, self._proven, evs)
+            self._proven = None
+        rows = window.rows[slots]
+        rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
+        rows["flags"] |= Flag.RTX
+        self._put(rows, slots, evs, now_ns)
+        window.times[slots] += 1
+        self._lost = self._lost[len(rows) :]
+        self.counters.mrc_retransmits += len(rows)
+        return rows
+
+    def _emit_new(self, now_ns: int, most: int) -> Rows:
+        window = self._window
+        count = min(most, self._queue.end_psn - window.next, window.una + self._allowed - window.next)
+        if count <= 0:
+            return np.zeros(0, WRITE_OUT)
+        rows = self._queue.rows(window.next, count)
+        rows = rows[: self._fitting(rows["length"])]
+        if not len(rows):
+            return rows
+        evs = self._evs.take(len(rows), now_ns)
+        self._stalled = len(evs) < len(rows)
+        rows = rows[: len(evs)]
+        slots = window.slots(window.next, window.next + len(rows))
+        self._put(rows, slots, evs, now_ns)
+        window.times[slots] = 1
+        window.next += len(rows)
+        self._queue.sent_to(window.next)
+        return rows
+
+    def _fitting(self, lengths: npt.NDArray[np.uint32]) -> int:
+        """How many packets of these lengths the window lets out; one at least where nothing is in flight at all."""
+        count = int(lengths.cumsum(dtype="i8").searchsorted(self._destination.room(), "right"))
+        return count or int(self._urgent or self._destination.in_flight == 0)
+
+    def _put(self, rows: Rows, slots: Indices, evs: npt.NDArray[np.int64], now_ns: int) -> None:
+        rows["path"] = evs
+        rows["stamp"] = self._stamp(now_ns)
+        nbytes = int(rows["length"].sum())
+        self._window.sent(rows, slots, now_ns, nbytes)
+        self._destination.sent(nbytes)
+        self.counters.mrc_tx_bytes += nbytes
+
+    def _stamp(self, now_ns: int) -> int:
+        return (now_ns // self._settings.stamp_ns) & 0xFFFF
+
+    # What the peer says
+
+    def on_sacks(self, rows: Rows, now_ns: int) -> None:
+        """SACK_IN rows of this queue pair, in order of arrival."""
+        if self.state is State.ERROR or not len(rows):
+            return
+        self.heard_ns = now_ns
+        counters = self.counters
+        counters.mrc_rx_sacks += len(rows)
+        heard = self._sacks.read(rows, now_ns)
+        counters.mrc_stale_sacks += heard.stale
+        counters.mrc_wrong_sacks += heard.wrong
+        if heard.port_state is not None:
+            self.port_state = heard.port_state
+        if heard.proven is not None and heard.proven >= 0:
+            self._proven = heard.proven
+        if rows["pr"].any():
+            self._timer.answered(now_ns)
+        marked = self._heed_marks(rows, now_ns)
+        lost = heard.lost[self._window.state[heard.lost & self._window.mask] == Sent.IN_FLIGHT]
+        if len(lost):
+            counters.packet_seq_err += len(lost)
+            slots = self._lose(lost)
+            self._evs.on_loss(np.unique(self._window.ev[slots]).astype("i8"), now_ns)
+        self._acknowledge(heard, now_ns)
+        self._destination.on_ack(
+            now_ns,
+            heard.nbytes,
+            heard.rtt_ns,
+            marked,
+            int(rows["rcv_cwnd_pen"].max()),
+            bool(rows["restore_cwnd"].any()),
+        )
+
+    def _heed_marks(self, rows: Rows, now_ns: int) -> bool:
+        marks = rows["m"]
+        if not marks.any():
+            return False
+        evs = self._evs.index_of(rows["entropy"])
+        once = marks == SackMark.SKIP_ONCE
+        if once.any():
+            self.counters.mrc_ecn_echoes += int(once.sum())
+            self._evs.on_ecn(evs[once], now_ns)
+        always = marks == SackMark.ALWAYS_SKIP
+        if always.any():
+            self._evs.on_always_skip(np.unique(evs[always]), now_ns)
+        return bool(once.any())
+
+    def on_nacks(self, rows: Rows, now_ns: int) -> None:
+        """NACK_IN rows of this queue pair; those of an earlier transmission than the last are passed over."""
+        if self.state is State.ERROR or not len(rows):
+            return
+        self.heard_ns = now_ns
+        window, counters = self._window, self.counters
+        counters.mrc_rx_nacks += len(rows)
+        psn = psns.unwrap(rows["nack_psn"], window.una)
+        slots = psn & window.mask
+        valid = (psn >= window.una) & (psn < window.next) & (window.stamp[slots] == rows["stamp"])
+        valid &= window.state[slots] == Sent.IN_FLIGHT
+        psn, first = np.unique(psn[valid], return_index=True)
+        counters.mrc_stale_nacks += len(rows) - len(psn)
+        reasons = rows["reason"][valid][first]
+        if (reasons == NackReason.UNEXP_EVENT).any():
+            self.fail(Status.REM_OP_ERR, now_ns)
+            return
+        trimmed = reasons == NackReason.TRIMMED
+        if trimmed.any():
+            slots = psn[trimmed] & window.mask
+            counters.mrc_trimmed += len(slots)
+            self._evs.on_trim(np.unique(window.ev[slots]).astype("i8"), now_ns)
+            self._destination.on_trim(now_ns, int(window.length[slots].sum()))
+        counters.mrc_trimmed_lasthop += int((reasons == NackReason.TRIMMED_LASTHOP).sum())
+        counters.mrc_window_nacks += int((reasons == NackReason.PSN_OOR_WINDOW).sum())
+        refused = np.isin(reasons, _REFUSED)
+        if refused.any():
+            counters.mrc_resource_nacks += int(refused.sum())
+            due = now_ns + self._settings.nscc.base_rtt_ns
+            self._destination.gone(window.lost(psn[refused] & window.mask, Sent.HELD))
+            self._held += [(due, one) for one in psn[refused].tolist()]
+        self._lose(psn[~refused])
+
+    def on_acks(self, rows: Rows, now_ns: int) -> None:
+        """ACK_IN rows of this queue pair."""
+        for msn, flags, syndrome in zip(
+            rows["msn"].tolist(), rows["flags"].tolist(), rows["syndrome"].tolist(), strict=True
+        ):
+            if self.state is State.ERROR:
+                return
+            self.heard_ns = now_ns
+            self.counters.mrc_rx_acks += 1
+            number = psns.unwrap(msn, self._queue.done)
+            if syndrome != Syndrome.ACK:
+                self._on_nak(number, syndrome, now_ns)
+            elif flags & Flag.R:
+                self._on_ack(number, number + 1, now_ns)
+            elif number > self._queue.done:
+                self._on_ack(self._queue.done, number, now_ns)
+
+    def _on_ack(self, first: int, end: int, now_ns: int) -> None:
+        """The messages from ``first`` to ``end - 1`` are complete at the peer."""
+        queue = self._queue
+        if first < queue.done or (end == first + 1 and not queue.is_open(first)):
+            return  # known already
+        overdone = end > queue.posted or queue.end_of(end - 1) > self._window.next
+        if overdone or (first > queue.done and queue.has_immediate(first)):
+            self.counters.mrc_wrong_acks += 1
+            return
+        heard = self._sacks.acknowledged(queue.first_psn(first), queue.end_of(end - 1))
+        self._completions.append(queue.complete(np.arange(first, end), Status.SUCCESS, now_ns))
+        self._timer.progress(now_ns)
+        self._acknowledge(heard, now_ns)
+        if heard.nbytes:
+            self._destination.on_ack(now_ns, heard.nbytes, None, False, 0, False)
+
+    def _on_nak(self, number: int, syndrome: int, now_ns: int) -> None:
+        status = _NAKS.get(Syndrome(syndrome)) if syndrome in _NAKS else None
+        if status is None or not self._queue.is_open(number) or self._queue.first_psn(number) >= self._window.next:
+            self.counters.mrc_wrong_acks += 1
+            return
+        self.counters.req_remote_access_errors += status is Status.REM_ACCESS_ERR
+        self.counters.req_remote_invalid_request += status is Status.REM_INV_REQ_ERR
+        self._end(np.array([number]), status, now_ns)
+        self.fail(Status.WR_FLUSH_ERR, now_ns)
+
+    def _acknowledge(self, heard: Heard, now_ns: int) -> None:
+        if heard.packets:
+            self._destination.gone(heard.nbytes)
+            self._timer.progress(now_ns)
+            if len(self._lost):
+                self._lost = self._lost[self._window.state[self._lost & self._window.mask] == Sent.LOST]
+        if not self._unacknowledged():
+            self._timer.stop()
+
+    def _lose(self, psn: Indices) -> Indices:
+        """These PSNs, in flight until now, are to be sent again; their slots."""
+        slots = psn & self._window.mask
+        self._destination.gone(self._window.lost(slots))
+        self._lost = np.union1d(self._lost, psn) if len(self._lost) else psn
+        return slots
+
+    def plane_down(self, plane: int, now_ns: int) -> None:
+        """A port of this plane is down: what is in flight there is lost."""
+        if self.state is State.ERROR:
+            return
+        lost = self._window.flying_on(self._planes == plane)
+        if len(lost):
+            self.counters.mrc_port_retransmits += len(lost)
+            self._lose(lost)
+
+    # Time
+
+    def next_due_ns(self) -> int | None:
+        """When :meth:`on_timer` next has something to do."""
+        held = self._held[0][0] if self._held else None
+        if self._timer.due_ns is None:
+            return held
+        return self._timer.due_ns if held is None else min(held, self._timer.due_ns)
+
+    def on_timer(self, now_ns: int) -> Rows:
+        """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""
+        if self._held and self._held[0][0] <= now_ns:
+            self._release(now_ns)
+        if self._timer.due_ns is None or now_ns < self._timer.due_ns:
+            return np.zeros(0, PROBE_OUT)
+        self.counters.local_ack_timeout_err += 1
+        if not self._timer.expire(now_ns):
+            self.fail(Status.RETRY_EXC_ERR, now_ns)
+            return np.zeros(0, PROBE_OUT)
+        self._destination.on_timeout(now_ns)
+        window = self._window
+        oldest = window.una & window.mask
+        avoid = int(window.ev[oldest])
+        if window.una < window.next:
+            if window.state[oldest] == Sent.IN_FLIGHT:
+                if self.heard_ns <= int(window.sent_ns[oldest]):
+                    self._evs.on_timeout(np.array([avoid]), now_ns)
+                if self._timer.retries > 1:
+                    self.counters.mrc_timeout_retransmits += 1
+                    self._lose(np.array([window.una]))
+            self._urgent = self._timer.retries > 1
+        return self._probe(avoid, now_ns)
+
+    def _probe(self, avoid: int, now_ns: int) -> Rows:
+        count = min(1 << (self._timer.retries - 1), _MOST_PROBES)
+        evs = self._evs.take_fresh(np.full(count, avoid), now_ns)
+        rows = np.zeros(len(evs), PROBE_OUT)
+        if not len(evs):
+            return rows
+        rows["path"] = evs
+        rows["qp"] = self._qp
+        rows["dqp"] = self._dqp
+        rows["psn"] = self._window.una & psns.MASK
+        rows["dscp"] = Dscp.CONTROL
+        rows["probe_id"] = (self._probe_id + np.arange(len(evs))) & 0xFFFF
+        rows["stamp"] = self._stamp(now_ns)
+        self._probe_id += len(evs)
+        self._sacks.probed(self._stamp(now_ns), now_ns)
+        self.counters.mrc_probes_sent += len(evs)
+        return rows
+
+    def _unacknowledged(self) -> bool:
+        queue, window = self._queue, self._window
+        return (
+            window.una < window.next
+            or queue.first_psn(queue.done) < window.next
+            or (self._stalled and queue.outstanding > 0)
+        )
+
+    def _release(self, now_ns: int) -> None:
+        """What was refused for want of resources may be sent again."""
+        due = [psn for at, psn in self._held if at <= now_ns]
+        self._held = [(at, psn) for at, psn in self._held if at > now_ns]
+        psn = np.unique(np.array(due, "i8"))
+        psn = psn[psn >= self._window.una]
+        psn = psn[self._window.state[psn & self._window.mask] == Sent.HELD]
+        self._window.state[psn & self._window.mask] = Sent.LOST
+        self._lost = np.union1d(self._lost, psn)
+
+    # The end
+
+    def fail(self, status: Status, now_ns: int) -> None:
+        """State ERROR: the oldest work request ends with ``status``, the others are flushed."""
+        if self.state is State.ERROR:
+            return
+        self.state = State.ERROR
+        self._destination.gone(self._window.in_flight)
+        self._window.in_flight = 0
+        self._window.una = self._window.next
+        self._lost = _NO_PSNS
+        self._held.clear()
+        self._timer.stop()
+        self._end_all(status, now_ns)
+
+    def _end_all(self, status: Status, now_ns: int) -> None:
+        queue = self._queue
+        if queue.outstanding:
+            self._end(np.array([queue.done]), status, now_ns)
+        self._end(np.arange(queue.done, queue.posted), Status.WR_FLUSH_ERR, now_ns)
+
+    def _end(self, numbers: Indices, status: Status, now_ns: int) -> None:
+        rows = self._queue.complete(numbers, status, now_ns)
+        if len(rows):
+            self.counters.req_cqe_error += len(rows)
+            self.counters.req_cqe_flush_error += len(rows) if status is Status.WR_FLUSH_ERR else 0
+            self._completions.append(rows)

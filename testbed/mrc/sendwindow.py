@@ -1,0 +1,87 @@
+"""The packets between the oldest not acknowledged and the newest sent: what was sent, when, by which EV, and its state.
+
+Columns are rings indexed by ``psn & mask``; PSNs are unwrapped. An entry stays readable until its place is used again,
+which is at least one receive window later.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.mrc.rows import WRITE_OUT, Rows
+
+Indices = npt.NDArray[np.int64]
+
+
+class Sent(IntEnum):
+    """State of a packet: on its way; to be sent again; to be sent again later; arrived."""
+
+    IN_FLIGHT = 1
+    LOST = 2
+    HELD = 3
+    ARRIVED = 4
+
+
+class SendWindow:
+    """Attributes.
+
+    una: oldest PSN not known to have arrived. next: PSN to be sent next. rows: the packet as last sent, whose ``path``
+    is an index of the EV set. state: :class:`Sent`. sent_ns, order: time and running number of the last transmission.
+    times: how often it was sent. in_flight: payload bytes on their way.
+    """
+
+    def __init__(self, first_psn: int, packets: int) -> None:
+        size = 1 << (2 * packets - 1).bit_length()
+        self.mask = size - 1
+        self.una = first_psn
+        self.next = first_psn
+        self.rows = np.zeros(size, WRITE_OUT)
+        self.state = np.full(size, Sent.ARRIVED, "u1")
+        self.sent_ns = np.zeros(size, "i8")
+        self.order = np.zeros(size, "i8")
+        self.times = np.zeros(size, "u2")
+        self.ev = self.rows["path"]
+        self.stamp = self.rows["stamp"]
+        self.length = self.rows["length"]
+        self.in_flight = 0
+        self._transmissions = 0
+
+    def slots(self, first: int, end: int) -> Indices:
+        """Where the PSNs from ``first`` to ``end - 1`` are kept."""
+        return np.arange(first, end) & self.mask
+
+    def sent(self, rows: Rows, slots: Indices, now_ns: int, nbytes: int) -> None:
+        """Packets went out: new ones, whose PSNs begin at ``next``, or ones that were LOST."""
+        self.rows[slots] = rows
+        self.state[slots] = Sent.IN_FLIGHT
+        self.sent_ns[slots] = now_ns
+        self.order[slots] = np.arange(self._transmissions, self._transmissions + len(rows))
+        self._transmissions += len(rows)
+        self.in_flight += nbytes
+
+    def arrived(self, slots: Indices) -> int:
+        """Packets are known to have arrived; the payload bytes that are thereby no longer in flight."""
+        gone = int(self.length[slots][self.state[slots] == Sent.IN_FLIGHT].sum())
+        self.state[slots] = Sent.ARRIVED
+        self.in_flight -= gone
+        return gone
+
+    def lost(self, slots: Indices, state: Sent = Sent.LOST) -> int:
+        """Packets in flight are taken for lost; their payload bytes."""
+        gone = int(self.length[slots].sum())
+        self.state[slots] = state
+        self.in_flight -= gone
+        return gone
+
+    def advance(self) -> None:
+        """Move ``una`` past what has arrived."""
+        waiting = self.state[self.slots(self.una, self.next)] != Sent.ARRIVED
+        self.una = self.una + int(waiting.argmax()) if waiting.any() else self.next
+
+    def flying_on(self, evs: npt.NDArray[np.bool_]) -> Indices:
+        """PSNs in flight whose EV is chosen by ``evs`` (by index of the EV set)."""
+        slots = self.slots(self.una, self.next)
+        return self.una + np.flatnonzero((self.state[slots] == Sent.IN_FLIGHT) & evs[self.ev[slots]])
