@@ -81,3 +81,22 @@ class Samples:
     def __post_init__(self) -> None:
         if self.sent.dtype != SENT or self.arrivals.dtype != ARRIVAL:
             raise TypeError(f"samples are columns of SENT and ARRIVAL, not {self.sent.dtype} and {self.arrivals.dtype}")
+
+
+@dataclass(frozen=True)
+class FlowMessages:
+    """What became of one flow's messages.
+
+    Attributes:
+        name: the flow, ``h0>h5``.
+        completed: messages acknowledged.
+        failed: messages that ended otherwise.
+        mismatches: messages that arrived wrong.
+        times_ns: shape (completed,), from posting to completion.
+    """
+
+    name: str
+    completed: int
+    failed: int
+    mismatches: int
+    times_ns: npt.NDArray[np.int64]

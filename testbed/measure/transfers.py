@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.measure.arrays import I64
 from testbed.measure.definitions import Report
 from testbed.measure.percentiles import nearest_rank, samples_needed
 from testbed.record import Event, Figure
-from testbed.samples import ArrivalArray, SampleFlag, SentArray
+from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, SentArray
 
 _PERCENTILES = {"p50": "50", "p99": "99"}
-
-
-@dataclass(frozen=True)
-class FlowMessages:
-    """What became of one flow's messages.
-
-    Attributes:
-        name: the flow, ``h0>h5``.
-        completed: messages acknowledged.
-        failed: messages that ended otherwise.
-        mismatches: messages that arrived wrong.
-        times_ns: shape (completed,), from posting to completion.
-    """
-
-    name: str
-    completed: int
-    failed: int
-    mismatches: int
-    times_ns: I64
 
 
 def message_figures(flows: Sequence[FlowMessages], report: Report) -> Iterator[Figure]:

@@ -50,3 +50,40 @@ def _permutation(hosts: list[str], seed: int) -> list[Pair]:
     order = list(hosts)
     random.Random(seed).shuffle(order)  # noqa: S311 - a workload's choice, not a secret
     return [(order[i], order[(i + 1) % len(order)]) for i in range(len(order))] if len(order) > 1 else []
+
+
+def ring(lab: Lab, addresses: AddressPlan) -> list[Pair]:
+    """Every host to the next, the last to the first. Raises UsageError for a pair without a path."""
+    hosts = list(lab.topology.hosts)
+    pairs = [(host, hosts[(at + 1) % len(hosts)]) for at, host in enumerate(hosts)] if len(hosts) > 1 else []
+    broken = [f"{src}>{dst}" for src, dst in pairs if not addresses.evs(src, dst)]
+    if broken or not pairs:
+        found = ", ".join(broken) or f"{len(hosts)} hosts"
+        raise UsageError("these hosts make no ring", found=found, expected="two hosts or more, neighbours with a path")
+    return pairs
+
+
+def incast(lab: Lab, addresses: AddressPlan, *, victim: bool = True) -> list[Pair]:
+    """Everybody to the last host; with a victim also one of the senders to a host that shares its T0 with the last.
+
+    The victim is the flow that must not suffer: its destination hangs on the same switches as the one overrun.
+
+    Raises UsageError where the lab has too few hosts for it.
+    """
+    hosts = list(lab.topology.hosts)
+    target = hosts[-1]
+    senders = [host for host in hosts[:-1] if addresses.evs(host, target)]
+    per_t0 = lab.shape.hosts_per_t0
+    own_t0 = lab.shape.host(target) // per_t0
+    bystanders = [host for host in senders if lab.shape.host(host) // per_t0 == own_t0]
+    pairs = [(host, target) for host in senders if not victim or host not in bystanders[:1]]
+    if victim:
+        others = [host for host, _ in pairs if bystanders and addresses.evs(host, bystanders[0])]
+        if not others:
+            raise UsageError(
+                "this lab is too small for an incast with a victim",
+                found=f"{len(hosts)} hosts",
+                expected="two hosts on the last T0, and one elsewhere",
+            )
+        pairs.append((others[0], bystanders[0]))
+    return pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from testbed.fabric.protocols import Fabric
 from testbed.traffic.iperf3_agent import Protocol
@@ -13,6 +14,13 @@ from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.probes.plan import SIZE_MIN
 from testbed.traffic.roles import RoleRun, playing
 
+# What needs the software NIC is imported when it is asked for: path probes and iperf3 do without.
+if TYPE_CHECKING:
+    from testbed.mrc.settings import Settings
+    from testbed.traffic.mrc.transfers import MrcTransfers
+
+#: Bytes of a message where a caller gives no size.
+MESSAGE = 1 << 20
 #: Packets/s of all flows together where a caller gives no rate: a laptop carries it with most of a processor idle.
 DEFAULT_TOTAL_RATE = 4_000.0
 
@@ -88,4 +96,66 @@ class Traffic:
         chosen = choose_pairs(self._fabric.lab, self._fabric.addresses, pairs, drawn)
         return Iperf3Load(
             self._fabric, chosen, protocol=protocol, rate=rate, duration_s=duration_s, streams=streams, evs=evs
+        )
+
+    def mrc(
+        self,
+        pattern: str | Iterable[Pair] = "permutation",
+        *,
+        message: int = MESSAGE,
+        qps: int = 1,
+        depth: int = 4,
+        count: int | None = None,
+        evs_per_qp: int | None = None,
+        evs: Sequence[int] | None = None,
+        immediate: bool = False,
+        verify: bool = True,
+        pmtu: int | None = None,
+        settings: Settings | None = None,
+        samples: int = 1_000_000,
+        grace_s: float = 5.0,
+        seed: int | None = None,
+    ) -> MrcTransfers:
+        """MRC transfers between software NICs, every message compared byte for byte where it arrives.
+
+        Args:
+            pattern: ``permutation``, ``all`` (every ordered pair by itself), ``incast`` (all but one to the last host,
+                beside a victim), ``ring-all-reduce``, ``all-to-all`` (in rounds), or (source, destination) pairs.
+            message: bytes of a message; of a chunk in an all-reduce.
+            qps: queue pairs of each pair of hosts.
+            depth: messages outstanding on each.
+            count: messages of each queue pair, or rounds of a collective; None: until the block that runs them ends.
+            evs_per_qp: slots of each queue pair's active set; by default the lab's ``evs.active``.
+            evs: only these EVs; by default all of each pair.
+            immediate: send WRITE_IMMs in place of WRITEs.
+            verify: compare what arrives.
+            pmtu: payload bytes of a full packet; by default the largest that fits the links.
+            settings: of every NIC, in place of those that follow from the lab.
+            samples: packets that each host can record; 0 records none.
+            grace_s: how long what is outstanding at the end may still take.
+            seed: in place of the workloads' own.
+
+        Raises UsageError for what cannot be, LabError for unknown hosts.
+        """
+        from testbed.traffic.mrc.patterns import choose
+        from testbed.traffic.mrc.settings import settings_for
+        from testbed.traffic.mrc.transfers import MrcTransfers
+
+        drawn = self._seed if seed is None else seed
+        program, pairs = choose(self._fabric.lab, self._fabric.addresses, pattern, drawn)
+        return MrcTransfers(
+            self._fabric,
+            pairs,
+            program=program,
+            message=message,
+            qps=qps,
+            depth=depth,
+            count=count,
+            immediate=immediate,
+            verify=verify,
+            settings=settings or settings_for(self._fabric.lab, evs_per_qp=evs_per_qp, pmtu=pmtu),
+            evs=evs,
+            seed=drawn,
+            samples=samples,
+            grace_s=grace_s,
         )

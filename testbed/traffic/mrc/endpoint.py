@@ -83,9 +83,16 @@ class Endpoint:
 
     def _make_program(self) -> ProgramRun:
         plan, outbound, inbound = self._plan, list(self._outbound.values()), list(self._inbound.values())
-        common = {"count": plan.count, "immediate": plan.immediate, "verify": plan.verify}
         if plan.program == Program.ALL_TO_ALL:
-            return AllToAll(self, self._content, outbound, inbound, **common)
+            return AllToAll(
+                self,
+                self._content,
+                outbound,
+                inbound,
+                count=plan.count,
+                immediate=plan.immediate,
+                verify=plan.verify,
+            )
         if plan.program == Program.ALL_REDUCE:
             return AllReduce(
                 self,
@@ -98,7 +105,15 @@ class Endpoint:
                 count=plan.count,
                 vector=self._vector,
             )
-        return Stream(self, self._content, outbound, depth=plan.depth, **common)
+        return Stream(
+            self,
+            self._content,
+            outbound,
+            depth=plan.depth,
+            count=plan.count,
+            immediate=plan.immediate,
+            verify=plan.verify,
+        )
 
     def post(self, flow: int, source: Bytes, remote: int, rkey: int, immediate: int | None, number: int) -> None:
         """Post a WRITE; see :class:`testbed.traffic.mrc.programs.base.Poster`."""

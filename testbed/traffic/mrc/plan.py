@@ -73,7 +73,9 @@ class TransferPlan:
             raise UsageError("no such program", where=where, found=self.program, expected=", ".join(Program))
         if not 0 < self.message <= MESSAGE_MOST or self.depth < 1:
             found = f"{self.depth} of {self.message} bytes"
-            raise UsageError("these messages cannot be", where=where, found=found, expected=f"1 to {MESSAGE_MOST} bytes")
+            raise UsageError(
+                "these messages cannot be", where=where, found=found, expected=f"1 to {MESSAGE_MOST} bytes"
+            )
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -8,14 +8,13 @@ import pytest
 from testbed.measure.definitions import Report
 from testbed.measure.failover import Transition, placed_goodput, transition_figure
 from testbed.measure.transfers import (
-    FlowMessages,
     message_figures,
     path_restore_figure,
     placed_figures,
     retransmission_figures,
 )
 from testbed.record import Event, Figure
-from testbed.samples import ARRIVAL, SENT, SampleFlag
+from testbed.samples import ARRIVAL, SENT, FlowMessages, SampleFlag
 
 S = 1_000_000_000
 MS = 1_000_000

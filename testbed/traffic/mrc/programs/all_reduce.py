@@ -154,8 +154,9 @@ class AllReduce:
 
     @property
     def finished(self) -> bool:
-        """Whether no round is begun, or what is begun cannot go on, and nothing is outstanding."""
-        return not self._out.outstanding and (bool(self._out.failed) or (self._over and self._sent_in_round == 0))
+        """Whether nothing is outstanding, and no round goes on that has to: of a stopped ring the last may be cut."""
+        done = self._round == self._count and self._sent_in_round == 0
+        return not self._out.outstanding and (bool(self._out.failed) or self._stopped or done)
 
     def report(self) -> dict[str, Any]:
         """How long each round took here, in nanoseconds."""

@@ -1,0 +1,384 @@
+"""MRC transfers: a workload of WRITEs between software NICs, each message compared byte for byte where it arrives."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.addressing import Path
+from testbed.errors import UsageError
+from testbed.fabric.protocols import Fabric
+from testbed.mrc.datapath.plan import NicPeer, NicPlan, NicPort
+from testbed.mrc.rows import EvCause, EvState
+from testbed.mrc.settings import Settings
+from testbed.mrc.wire import table
+from testbed.pressure import Pressure
+from testbed.record import ClockReading, Event
+from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, Samples, SentArray
+from testbed.traffic.exclusive import measuring
+from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
+from testbed.traffic.mrc.run import Collected, TransferRun
+from testbed.traffic.mrc.settings import payload_share
+from testbed.traffic.pairs import Pair
+
+#: What the NIC's own counters call packets that its receive ring had no room for.
+_RING_DROPS = "out_of_buffer"
+_WHOLE_PLANE = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class TransferOutcome:
+    """What finished transfers left.
+
+    Attributes:
+        samples: first transmissions and their arrivals, a flow for each queue pair.
+        sent, arrivals: every transmission and arrival.
+        messages: what became of each flow's messages.
+        why: flow → how its messages failed.
+        mismatches: what was wrong with messages, the first few of each flow.
+        ev_changes: changes of senders' EVs and ports, without the short-lived SKIP.
+        rounds_ns: host → how long each round of a collective took there.
+        clock: readings at start and end.
+        counters: all NICs', added up.
+        pressure: what the machine had left meanwhile.
+        limited_by: why the machine and not the fabric decided the figures; empty where it did not.
+    """
+
+    samples: Samples
+    sent: SentArray
+    arrivals: ArrivalArray
+    messages: tuple[FlowMessages, ...]
+    why: Mapping[str, str]
+    mismatches: tuple[str, ...]
+    ev_changes: tuple[Event, ...]
+    rounds_ns: Mapping[str, tuple[int, ...]]
+    clock: tuple[ClockReading, ClockReading]
+    counters: Mapping[str, int]
+    pressure: Pressure
+    limited_by: str
+
+    @property
+    def clock_step_ns(self) -> int:
+        """How far CLOCK_REALTIME moved against CLOCK_MONOTONIC during the run."""
+        return self.clock[1].step_since(self.clock[0])
+
+    @property
+    def failed_messages(self) -> int:
+        """Messages that ended with an error."""
+        return sum(flow.failed for flow in self.messages)
+
+    @property
+    def completed_messages(self) -> int:
+        """Messages that were acknowledged."""
+        return sum(flow.completed for flow in self.messages)
+
+
+class MrcTransfers:
+    """A transfer workload on a fabric; start it with :meth:`running`.
+
+    Args:
+        fabric: where.
+        pairs: (source host, destination host); for a ring in its order.
+        program: what is sent when.
+        message: bytes of a message.
+        qps: queue pairs, and so flows, of each pair.
+        depth: messages outstanding on each.
+        count: messages of each flow, or rounds; None: until the block that runs it ends.
+        immediate: send WRITE_IMMs.
+        verify: compare every byte.
+        settings: of every NIC.
+        evs: use only these EVs of each pair.
+        seed: of content and EV order.
+        samples: packets that each host can record; 0: none, then there are no figures of packets.
+        grace_s: how long what is outstanding may take after the block.
+        ring_frames: packets that a host's receive ring holds.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        pairs: Sequence[Pair],
+        *,
+        program: Program = Program.STREAM,
+        message: int,
+        qps: int = 1,
+        depth: int = 4,
+        count: int | None = None,
+        immediate: bool = False,
+        verify: bool = True,
+        settings: Settings,
+        evs: Sequence[int] | None = None,
+        seed: int = 0,
+        samples: int = 1_000_000,
+        grace_s: float = 5.0,
+        ring_frames: int = 4096,
+    ) -> None:
+        if program is Program.ALL_REDUCE and message % 8:
+            raise UsageError("a chunk of an all-reduce is 64-bit words", found=f"{message} bytes", expected="n * 8")
+        self._fabric = fabric
+        self.pairs = tuple(pair for pair in pairs for _ in range(qps))
+        self._qps = qps
+        self.program = program
+        self.message = message
+        self.depth = depth
+        self.count = count
+        self.settings = settings
+        self.seed = seed
+        self._immediate = immediate or program is Program.ALL_REDUCE
+        self._verify = verify
+        self._samples = samples
+        self._grace_s = grace_s
+        self._ring_frames = ring_frames
+        self.evs = {pair: self._evs_of(pair, evs) for pair in dict.fromkeys(self.pairs)}
+        self._run: TransferRun | None = None
+        self._outcome: TransferOutcome | None = None
+        self._killed: frozenset[str] = frozenset()
+
+    def _evs_of(self, pair: Pair, wanted: Sequence[int] | None) -> tuple[int, ...]:
+        usable = self._fabric.addresses.evs(*pair)
+        chosen = usable if wanted is None else tuple(ev for ev in usable if ev in set(wanted))
+        if not chosen:
+            raise UsageError(
+                "none of the chosen EVs is a path of this pair",
+                where=f"{pair[0]}>{pair[1]}",
+                found=", ".join(f"0x{ev:04x}" for ev in wanted or ())[:200],
+                expected=f"some of its {len(usable)}, `testbed path {pair[0]} {pair[1]} --all` lists them",
+            )
+        return chosen
+
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """Names by flow number: ``h0>h5``, or ``h0>h5/1`` where a pair has several queue pairs."""
+        one = self._qps == 1
+        return tuple(
+            f"{src}>{dst}" if one else f"{src}>{dst}/{number % self._qps}"
+            for number, (src, dst) in enumerate(self.pairs)
+        )
+
+    @cached_property
+    def path_of(self) -> dict[tuple[int, int], Path]:
+        """(flow number, EV) → path."""
+        addresses = self._fabric.addresses
+        return {
+            (number, ev): addresses.path(*pair, ev) for number, pair in enumerate(self.pairs) for ev in self.evs[pair]
+        }
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every path it may send on, one per flow and EV."""
+        return list(self.path_of.values())
+
+    @property
+    def payload_share(self) -> float:
+        """Payload over bytes that a shaper counts: what part of a link's rate goodput can reach."""
+        return payload_share(self.settings)
+
+    @property
+    def reading(self) -> str:
+        """Which reading of the wire format the NICs speak."""
+        return table.load().reading
+
+    @property
+    def outcome(self) -> TransferOutcome:
+        """What the finished run left. Raises UsageError before that."""
+        if self._outcome is None:
+            raise UsageError("these transfers have not finished yet", remedy="measure after `with flows.running():`")
+        return self._outcome
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[MrcTransfers]:
+        """Transfer while the block runs.
+
+        The block is entered once a message of every flow has completed; after it what is outstanding may still
+        complete. If the block raises, nothing is collected. One measurement at a time per machine.
+
+        Raises InfrastructureError when the agents do not start or nothing completes.
+        """
+        self._outcome = None
+        self._killed = frozenset()
+        hosts = [host for host in self._fabric.lab.topology.hosts if any(host in pair for pair in self.pairs)]
+        plans = {host: self._planner(host, hosts) for host in hosts}
+        with measuring(), TransferRun(self._fabric, plans, samples=self._samples) as run:
+            run.start()
+            run.wait_counter("messages_completed", len(self.pairs), 30.0)
+            self._run = run
+            try:
+                yield self
+                self._outcome = self._collected(run.finish(self._grace_s, self._killed))
+            finally:
+                self._run = None
+
+    def go_on_for(self, seconds: float) -> None:
+        """Let it work for a while. Raises UsageError while it is not running."""
+        self._running().go_on_for(seconds)
+
+    def wait_messages(self, more: int, timeout_s: float = 30.0) -> None:
+        """Wait until so many more messages have completed, of all flows together.
+
+        Raises UsageError while it is not running, InfrastructureError on the deadline.
+        """
+        run = self._running()
+        run.wait_counter("messages_completed", run.counter("messages_completed") + more, timeout_s)
+
+    def wait_failed(self, messages: int, timeout_s: float = 30.0) -> None:
+        """Wait until so many messages have failed. Raises as :meth:`wait_messages`."""
+        self._running().wait_counter("messages_failed", messages, timeout_s)
+
+    def kill(self, host: str) -> None:
+        """End a host's endpoint at once, as a crash would; its peers are not told."""
+        run = self._running()
+        self._killed |= {host}
+        run.kill(host)
+
+    def _running(self) -> TransferRun:
+        if self._run is None:
+            raise UsageError("these transfers are not running", remedy="wait inside `with flows.running():`")
+        return self._run
+
+    def _planner(self, host: str, hosts: Sequence[str]) -> Callable[[int | None], TransferPlan]:
+        flows = tuple(
+            Flow(number, dst if src == host else src, src == host)
+            for number, (src, dst) in enumerate(self.pairs)
+            if host in (src, dst)
+        )
+        ring = list(dict.fromkeys(src for src, _ in self.pairs))
+
+        def plan(netns_fd: int | None) -> TransferPlan:
+            return TransferPlan(
+                nic=self._nic_plan(host, netns_fd, hosts),
+                program=str(self.program),
+                flows=flows,
+                message=self.message,
+                depth=self._slots(len(ring)),
+                count=self.count,
+                immediate=self._immediate,
+                verify=self._verify,
+                seed=self.seed,
+                rank=ring.index(host) if host in ring else 0,
+                ranks=len(ring),
+                grace_s=self._grace_s,
+            )
+
+        return plan
+
+    def _slots(self, ranks: int) -> int:
+        """Messages that a flow's receiver holds: peers in a ring may be up to a round ahead, in an all-to-all one."""
+        if self.program is Program.ALL_REDUCE:
+            return max(self.depth, 2 * ranks)
+        return max(self.depth, 2) if self.program is Program.ALL_TO_ALL else self.depth
+
+    def _nic_plan(self, host: str, netns_fd: int | None, hosts: Sequence[str]) -> NicPlan:
+        addresses, topology = self._fabric.addresses, self._fabric.lab.topology
+        ports = tuple(
+            NicPort(plane, port.name, str(addresses.port_address(host, plane)))
+            for port in topology.ports(host)
+            if (plane := topology.link_of(port).plane) is not None
+        )
+        partners = [peer for peer in hosts if (host, peer) in self.evs or (peer, host) in self.evs]
+        peers = tuple(self._peer(host, peer) for peer in partners)
+        return NicPlan(
+            host,
+            str(addresses.nic_address(host)),
+            ports,
+            peers,
+            self.settings,
+            netns_fd,
+            self.seed,
+            self._ring_frames,
+        )
+
+    def _peer(self, host: str, peer: str) -> NicPeer:
+        addresses = self._fabric.addresses
+        # The way back is not restricted to the EVs that the workload may use forwards.
+        evs = self.evs.get((host, peer)) or addresses.evs(host, peer)
+        return NicPeer(
+            peer,
+            str(addresses.nic_address(peer)),
+            evs,
+            tuple(addresses.path(host, peer, ev).plane for ev in evs),
+            addresses.destination_table(host, peer, evs).tobytes().hex(),
+        )
+
+    def _collected(self, left: Collected) -> TransferOutcome:
+        names = self.flows
+        sent = _gathered([files.sent_rows() for files in left.files.values()])
+        arrivals = _gathered([files.arrival_rows() for files in left.files.values()])
+        again = (sent["flags"] & SampleFlag.RETRANSMITTED) != 0
+        came_again = (arrivals["flags"] & SampleFlag.RETRANSMITTED) != 0
+        drops = left.counters.get(_RING_DROPS, 0) + sum(files.overflow() for files in left.files.values())
+        samples = Samples(
+            names,
+            sent[~again],
+            arrivals[~came_again],
+            round(self._grace_s * 1e9),
+            left.counters.get("mrc_send_error_ns", 0),
+            receiver_drops=drops,
+        )
+        messages, why, mismatches = self._messages(left)
+        return TransferOutcome(
+            samples=samples,
+            sent=sent,
+            arrivals=arrivals,
+            messages=messages,
+            why=why,
+            mismatches=mismatches,
+            ev_changes=self._ev_changes(left),
+            rounds_ns={host: tuple(report["program"].get("rounds_ns", ())) for host, report in left.reports.items()},
+            clock=left.clock,
+            counters=left.counters,
+            pressure=left.pressure,
+            limited_by=f"receivers dropped {drops} packets for want of room" if drops else "",
+        )
+
+    def _messages(self, left: Collected) -> tuple[tuple[FlowMessages, ...], dict[str, str], tuple[str, ...]]:
+        sent = {entry["flow"]: entry for report in left.reports.values() for entry in report["sent"]}
+        received = {entry["flow"]: entry for report in left.reports.values() for entry in report["received"]}
+        messages, why, mismatches = [], {}, []
+        for number, name in enumerate(self.flows):
+            # An endpoint that was killed reports nothing.
+            out = sent.get(number, {"completed": 0, "failed": {}, "outstanding": 0, "times_ns": []})
+            one = received.get(number, {"wrong": 0, "mismatches": []})
+            stuck = int(out["outstanding"])
+            failed = sum(out["failed"].values()) + stuck
+            times = np.array(out["times_ns"], np.int64)
+            messages.append(FlowMessages(name, int(out["completed"]), failed, int(one["wrong"]), times))
+            kinds = dict(out["failed"]) | ({"still outstanding at the end": stuck} if stuck else {})
+            why[name] = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            mismatches += one["mismatches"]
+        return tuple(messages), why, tuple(mismatches)
+
+    def _ev_changes(self, left: Collected) -> tuple[Event, ...]:
+        events = []
+        for host, files in left.files.items():
+            own = [number for number, pair in enumerate(self.pairs) if host in pair]
+            for row in files.ev_events():
+                number = own[int(row["qp"])]
+                if self.pairs[number][0] == host:
+                    event = _ev_change(self.flows[number], row)
+                    if event is not None:
+                        events.append(event)
+        return tuple(sorted(events, key=lambda event: event.t_ns))
+
+
+def _ev_change(flow: str, row: np.void) -> Event | None:
+    """What an EV event is called; None for those that come and go with every mark."""
+    t_ns, cause = int(row["t_ns"]), EvCause(int(row["cause"])).name.lower().replace("_", " ")
+    if int(row["ev"]) == _WHOLE_PLANE:
+        what = "port up" if row["after"] else "port down"
+        return Event(t_ns, "traffic", f"flow {flow} plane {int(row['plane'])}", what, detail={"cause": cause})
+    before, after = EvState(int(row["before"])), EvState(int(row["after"]))
+    if EvState.SKIP in (before, after) and EvState.ASSUMED_BAD not in (before, after):
+        return None
+    what = after.name.lower().replace("_", " ")
+    return Event(t_ns, "traffic", f"flow {flow} ev 0x{int(row['ev']):04x}", what, detail={"cause": cause})
+
+
+def _gathered(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """The rows of all parts, copied out of the shared memory."""
+    gathered: npt.NDArray[np.void] = np.concatenate(parts)
+    return gathered
