@@ -1,0 +1,134 @@
+"""EVs of the way back: those that acknowledgements towards one peer are sent on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.mrc.evs.arrays import NOTHING, Indices, Octets, pick
+from testbed.mrc.evs.checks import check_evs, check_settings
+from testbed.mrc.evs.ports import Ports
+from testbed.mrc.rows import EvCause
+from testbed.mrc.settings import EvSettings
+
+
+class ReverseEvs:
+    """One EV for each plane towards one peer, used in turn over the planes that are up.
+
+    A host that only receives learns nothing of the paths its replies take. So while that is the case, and only then,
+    its engine calls :meth:`probe_due`: once per ``reverse_probe_interval_ns`` a random EV of a plane that is up is
+    probed, and becomes its plane's EV if the answer comes within ``probe_timeout_ns`` (OCP MRC 1.0, reverse path). If
+    none comes and it is its plane's EV, a random other one of the plane takes its place, untried; a plane with one EV
+    keeps it, since nothing tells whether the peer's answer or our probe was lost.
+
+    Probes that are under way when a port goes down say nothing, and are forgotten.
+
+    Args:
+        evs: u4 (n,), all different.
+        planes: u1 (n,), the plane of each.
+        settings: see :class:`~testbed.mrc.settings.EvSettings`.
+        seed: of all that is random here.
+        peer: number of the peer; part of the seed.
+
+    Raises:
+        UsageError: no EVs, the same one twice, planes that do not match, settings below 1.
+    """
+
+    def __init__(
+        self, evs: npt.NDArray[np.uint32], planes: Octets, settings: EvSettings, *, seed: int, peer: int = 0
+    ) -> None:
+        check_evs(evs, planes)
+        check_settings(settings)
+        self._settings = settings
+        self._rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, peer])
+        self._planes = planes.copy()
+        self._ports = Ports()
+        order: list[int] = self._rng.permutation(np.unique(planes)).tolist()
+        self._current: dict[int, int] = {plane: pick(np.flatnonzero(planes == plane), self._rng) for plane in order}
+        self._candidates: Indices = np.arange(evs.size)
+        self._turn = int(self._rng.integers(len(order)))
+        self._ring: Indices = NOTHING
+        self._lay()
+        self._next_ns = 0
+        self._deadlines: dict[int, int] = {}
+
+    @property
+    def current(self) -> dict[int, int]:
+        """The index of each plane's EV, also of planes that are down."""
+        return dict(self._current)
+
+    def choose(self, count: int, now_ns: int) -> Indices:
+        """i8 (count,): the EVs of the next ``count`` replies; empty where all planes are down.
+
+        Args:
+            count: replies to send.
+            now_ns: now; probes overdue by then are given up first.
+        """
+        if self._deadlines:
+            self._give_up(now_ns)
+        if not self._ring.size or count <= 0:
+            return NOTHING.copy()
+        chosen = self._ring.take(np.arange(self._turn, self._turn + count), mode="wrap")
+        self._turn = (self._turn + count) % self._ring.size
+        return chosen
+
+    def probe_due(self, now_ns: int) -> int | None:
+        """The EV to probe now, counted as asked; None where it is not time, or each is being probed already."""
+        self._give_up(now_ns)
+        if now_ns < self._next_ns:
+            return None
+        free: list[int] = [index for index in self._candidates.tolist() if index not in self._deadlines]
+        if not free:
+            return None
+        index = free[int(self._rng.random() * len(free))]
+        self._deadlines[index] = now_ns + self._settings.probe_timeout_ns
+        self._next_ns = now_ns + self._settings.reverse_probe_interval_ns
+        return index
+
+    def on_probe_answer(self, index: int, now_ns: int) -> None:
+        """A probe was answered: its EV becomes its plane's, unless the answer is late or nobody asked."""
+        self._give_up(now_ns)
+        if self._deadlines.pop(index, None) is not None:
+            self._adopt(index)
+
+    def next_due_ns(self) -> int | None:
+        """When :meth:`probe_due` next has something to do, if it is to be called at all; None where all is down."""
+        overdue = min(self._deadlines.values(), default=None)
+        if len(self._deadlines) == self._candidates.size:
+            return overdue
+        return self._next_ns if overdue is None else min(self._next_ns, overdue)
+
+    def set_port(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
+        """One end of a plane went down or came up; the plane is used while both ends are up.
+
+        Args:
+            plane: number of the plane; one without EVs here is ignored.
+            up: the state of that end.
+            cause: LOCAL_PORT or PEER_PORT: which end.
+            now_ns: now.
+        """
+        self._give_up(now_ns)
+        if not self._ports.set(plane, up, cause) or plane not in self._current:
+            return
+        self._deadlines = {index: at for index, at in self._deadlines.items() if self._planes[index] != plane}
+        live = [number for number in self._current if self._ports.usable(number)]
+        self._candidates = np.flatnonzero(np.isin(self._planes, live))
+        self._lay()
+
+    def _adopt(self, index: int) -> None:
+        self._current[int(self._planes[index])] = index
+        self._lay()
+
+    def _give_up(self, now_ns: int) -> None:
+        for index in [index for index, deadline in self._deadlines.items() if deadline <= now_ns]:
+            del self._deadlines[index]
+            plane = int(self._planes[index])
+            if self._current[plane] == index:
+                others = np.flatnonzero(self._planes == plane)
+                others = others[others != index]
+                if others.size:
+                    self._adopt(pick(others, self._rng))
+
+    def _lay(self) -> None:
+        live = [index for plane, index in self._current.items() if self._ports.usable(plane)]
+        self._ring = np.array(live, np.int64)
