@@ -1,0 +1,113 @@
+"""The receive window of a queue pair: which PSNs have arrived."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+#: PSNs that one SACK's bitmap covers.
+CHUNK = 64
+_CHUNK_BITS = 6
+
+
+class ReceiveWindow:
+    """Arrivals among the ``size`` PSNs above ``cack``, unwrapped, in a ring of one byte each.
+
+    The ring is longer than the window by two chunks at least, and holds no ones outside it: so a chunk that reaches
+    beyond either end of the window reads zeros there, and not another PSN's one.
+
+    Attributes:
+        cack: every PSN up to here has arrived.
+        top: the highest that has arrived; ``cack`` of the start, where none has.
+        held: how many have arrived above ``cack``.
+        size: PSNs the window holds.
+    """
+
+    def __init__(self, first_psn: int, size: int) -> None:
+        self.cack = first_psn - 1
+        self.top = first_psn - 1
+        self.held = 0
+        self.size = size
+        ring = CHUNK
+        while ring < size + 2 * CHUNK:
+            ring *= 2
+        self._mask = ring - 1
+        self._have = np.zeros(ring, np.bool_)
+        self._chunks = self._have.reshape(-1, CHUNK)
+        self._latest = np.zeros(ring, np.int64)
+        self._order = np.arange(64)
+
+    def arrived(self, psn: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of ``psn`` (n,) have arrived already; meaningful for PSNs up to the end of the window."""
+        have: npt.NDArray[np.bool_] = self._have[psn & self._mask]
+        have |= psn <= self.cack
+        return have
+
+    def repeats(self, psn: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """Which of ``psn`` (n,) stood earlier in the same array; None where each is there once."""
+        count = psn.size
+        if count > self._order.size:
+            self._order = np.arange(count)
+        order = self._order[:count]
+        at = psn & self._mask
+        # Whichever of two equal ones is kept, the other finds a number that is not its own.
+        self._latest[at] = order
+        if (self._latest[at] == order).all():
+            return None
+        again = np.ones(count, np.bool_)
+        again[np.unique(psn, return_index=True)[1]] = False
+        return again
+
+    def reach(self, psn: npt.NDArray[np.int64]) -> int:
+        """Mark first arrivals and tell what ``cack`` becomes; advance() or unmark() must follow."""
+        have, mask = self._have, self._mask
+        have[psn & mask] = True
+        start = (self.cack + 1) & mask
+        if not have[start]:
+            return self.cack
+        run = int(have[start:].argmin())
+        if run == 0:  # no zero up to the end of the ring; there is one before ``start``, as the ring is never full
+            run = have.size - start + int(have.argmin())
+        return self.cack + run
+
+    def unmark(self, psn: npt.NDArray[np.int64]) -> None:
+        """Forget what reach() marked."""
+        self._have[psn & self._mask] = False
+
+    def advance(self, psn: npt.NDArray[np.int64], reach: int) -> int:
+        """Move to ``reach``; how many of ``psn`` came out of sequence, which is not next above the highest before."""
+        highest = np.maximum.accumulate(psn)
+        before = np.empty_like(psn)
+        before[0] = self.top
+        np.maximum(highest[:-1], self.top, out=before[1:])
+        in_sequence = int(np.count_nonzero(psn - before == 1))
+        self.top = max(self.top, int(highest[-1]))
+        moved = reach - self.cack
+        self.held += psn.size - moved
+        if moved:
+            start, end = (self.cack + 1) & self._mask, (reach + 1) & self._mask
+            if start < end:
+                self._have[start:end] = False
+            else:
+                self._have[start:] = False
+                self._have[:end] = False
+            self.cack = reach
+        return psn.size - in_sequence
+
+    def chunks_above(self) -> list[int]:
+        """The chunks (PSN // 64) with arrivals above ``cack``."""
+        if not self.held:
+            return []
+        chunks = np.arange((self.cack + 1) >> _CHUNK_BITS, (self.top >> _CHUNK_BITS) + 1)
+        found: list[int] = chunks[self._chunks[chunks & (len(self._chunks) - 1)].any(axis=1)].tolist()
+        return found
+
+    def bitmaps(self, chunks: list[int]) -> list[int]:
+        """For each chunk its 64 arrivals, the lowest PSN in the lowest bit; all PSNs up to ``cack`` count as such."""
+        at = np.array(chunks) & (len(self._chunks) - 1)
+        bits: list[int] = np.packbits(self._chunks[at], axis=1, bitorder="little").view("<u8")[:, 0].tolist()
+        for i, chunk in enumerate(chunks):
+            below = self.cack + 1 - chunk * CHUNK
+            if below > 0:
+                bits[i] |= (1 << min(below, CHUNK)) - 1
+        return bits
