@@ -52,7 +52,8 @@ class NsccSettings:
             from ``base_rtt_ns``, which software on an empty fabric undercuts by far).
         target_delay_ns: queueing delay, above the base, that counts as high (OCP; UEC: one base RTT without trimming,
             0.75 with).
-        max_cwnd: largest window and the first one (OCP; UEC: 1.5 bandwidth-delay products).
+        max_cwnd: largest window (OCP; UEC: 1.5 bandwidth-delay products).
+        initial_cwnd: first window (not in OCP's list; UEC: the largest one).
         min_cwnd: smallest window: one packet (UEC).
         alpha: proportional increase: bytes that a window's worth of acknowledgements adds for each nanosecond that
             they are below the target (UEC; not in OCP's list).
@@ -78,9 +79,10 @@ class NsccSettings:
     unloaded_rtt_ns: int = 1_000_000
     target_delay_ns: int = 6_500_000
     max_cwnd: int = 779_380
+    initial_cwnd: int = 222_680
     min_cwnd: int = 4096
     alpha: float = 0.005916
-    fi: float = 13_918.0
+    fi: float = 9_278.0
     fi_scale: float = 1.083
     clear_delay_ns: int = 541_667
     eta: float = 2_662.0
@@ -99,15 +101,22 @@ class NsccSettings:
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("gamma", "max_md_jump"):
             self._check(name, 0 <= getattr(self, name) <= 1, "0 to 1")
+        between = self.min_cwnd <= self.initial_cwnd <= self.max_cwnd
         self._check("max_cwnd", self.max_cwnd >= self.min_cwnd, f"at least min_cwnd, {self.min_cwnd}")
+        self._check("initial_cwnd", between, f"{self.min_cwnd} to {self.max_cwnd}")
         self._check(
-            "qa_threshold_ns", self.qa_threshold_ns > self.target_delay_ns, "more than target_delay_ns, which it is beyond"
+            "qa_threshold_ns",
+            self.qa_threshold_ns > self.target_delay_ns,
+            "more than target_delay_ns, which it is beyond",
         )
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise UsageError(
-                f"NSCC cannot work with this {name}", where=f"nscc.{name}", found=str(getattr(self, name)), expected=expected
+                f"NSCC cannot work with this {name}",
+                where=f"nscc.{name}",
+                found=str(getattr(self, name)),
+                expected=expected,
             )
 
 

@@ -70,7 +70,7 @@ class Destination:
         self._settings = settings
         #: Bytes sent and neither acknowledged nor lost.
         self.in_flight = 0
-        self._cwnd = float(settings.max_cwnd)
+        self._cwnd = float(settings.initial_cwnd)
         self._base_rtt = settings.unloaded_rtt_ns
         self._average: float | None = None
         self._averaged_ns = 0

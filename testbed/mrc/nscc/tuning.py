@@ -8,8 +8,8 @@ What cannot be taken over, and why, for 8 planes of 100 Mbit/s at scale 1000 wit
 * 100 MB/s over the base RTT of 6.5 ms are 650,000 bytes. But that base is a figure of hardware, scaled; software on an
   empty fabric answers in some 0.3 to 1.5 ms. Delay is therefore counted from ``unloaded_rtt``, 1 ms, and from less
   where less is measured: a sender that joins a full queue never measures the empty one, and if it started from
-  6.5 ms it would see next to no delay and take everything (UEC 3.6.13.7 names that danger). So nearly all of a window stands in
-  queues, most of it in the sender's own eight ports, whose sojourn is part of the round trip.
+  6.5 ms it would see next to no delay and take everything (UEC 3.6.13.7 names that danger). So nearly all of a window
+  stands in queues, most of it in the sender's own eight ports, whose sojourn is part of the round trip.
 * These hold 8 x 144,000 = 1,152,000 bytes of frames, 11.5 ms. Published drop thresholds are 5 products a plane; here
   they are 1.8, so a window of 1.5 products, 975,000 payload bytes or 1,009,000 of frames, would leave 12% of the queue
   for everything else. ``max_cwnd`` is therefore at most 70% of the queues: 779,000 bytes, 101,000 of frames in a port
@@ -23,13 +23,15 @@ What cannot be taken over, and why, for 8 planes of 100 Mbit/s at scale 1000 wit
   bring delay back to the target. Where it has none (the last hop never has) and cannot trim, quick adapt must act
   before the queue drops: ``qa_threshold`` is 80% of a queue, 9.2 ms. Published qa_gate 3 lets it act only with less
   than an eighth of the window delivered, which suits many senders and queues of 5 products; here 0, always.
-* Fair increase is 5 packets times ``a`` as published, but at most what lets 8 unmarked senders grow for two round
-  trips, the time quick adapt takes, within the last 20% of the queues: 14,000 bytes.
+* Fair increase is 5 packets times ``a`` as published, but at most what lets 8 unmarked senders grow for three round
+  trips, the time quick adapt takes to see and to act, within the last 20% of the queues: 9,300 bytes.
+* A first window of max_cwnd, as published, relies on trimming where senders meet. Here it is those last 20%, 223,000
+  bytes: a sender that joins overflows nothing, and one alone fills the ports with it up to a round trip of 2.2 ms.
 
-In a packet by packet model of that fabric (one queue, no marks, no trims) one sender loses nothing; up to four settle
-at equal shares, about 9 ms of delay and no loss after the start; seven and more still lose packets, as an incast
-without trimming must. With marks 15 senders settle at 7 ms without loss. What the model leaves out: uneven planes.
-Every first window is max_cwnd, as published, so the start of an incast overflows a queue that cannot trim.
+In a packet by packet model of that fabric (one queue, no trims; tests/unit/mrc) one sender loses nothing; 2 to 15
+marked ones share equally at 6 to 7.5 ms of delay and lose nothing. Unmarked, two and four share equally at 7.5 to 9 ms
+(three packets lost at most, as they join); seven and more keep losing about 1 to 2%, and fifteen do not come to equal
+shares within two seconds: their incast needs trimming. What the model leaves out: planes of uneven load.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ _REFERENCE_BDP = 150_000.0
 #: Packets, times ``a``.
 _FAIR, _ETA = 5.0, 0.15
 #: Senders, and round trips of theirs, that fair increase leaves room for in a queue beyond quick adapt's threshold.
-_SENDERS, _ROUND_TRIPS = 8, 2
+_SENDERS, _ROUND_TRIPS = 8, 3
 #: Round trip of software over an empty fabric: the middle of 0.3 to 1.5 ms.
 _UNLOADED_RTT_NS = 1_000_000
 #: Payload of a full packet and its frame.
@@ -108,6 +110,7 @@ def _settings(
         unloaded_rtt_ns=min(base, _UNLOADED_RTT_NS),
         target_delay_ns=target,
         max_cwnd=max(round(most), _PAYLOAD),
+        initial_cwnd=max(round(min(most, room)), _PAYLOAD),
         min_cwnd=_PAYLOAD,
         alpha=float(f"{4 * a * b * _PAYLOAD / target:.4g}"),
         fi=float(round(min(_FAIR * a * _PAYLOAD, room / (_SENDERS * _ROUND_TRIPS)))),

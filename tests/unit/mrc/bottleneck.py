@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -17,11 +16,10 @@ MS = 1_000_000
 @dataclass
 class Sender:
     nscc: Destination
-    starts_ns: int = 0
     stops_ns: int | None = None
     delivered: int = 0
     lost: int = 0
-    arrivals: int = 0
+    unacknowledged: int = 0
 
 
 @dataclass
@@ -41,63 +39,61 @@ class Bottleneck:
     senders: list[Sender] = field(default_factory=list)
     sojourns: list[tuple[int, float]] = field(default_factory=list)
     free_ns: float = 0.0
+    events: list[tuple[float, int, int, int, bool, float | None]] = field(default_factory=list)
+    serial: int = 0
 
     def add(self, settings: NsccSettings, starts_ns: int = 0, stops_ns: int | None = None) -> Sender:
-        self.senders.append(Sender(Destination(settings), starts_ns, stops_ns))
+        self.senders.append(Sender(Destination(settings), stops_ns))
+        self._at(starts_ns, len(self.senders) - 1, 0, False, None)
         return self.senders[-1]
 
-    def run(self, until_ns: int, each: Callable[[int], None] | None = None) -> None:
-        """Runs to ``until_ns``; ``each`` is called with the time of every event."""
-        events: list[tuple[float, int, int, int, bool, float | None]] = []
-        serial = 0
-
-        def at(when: float, who: int, count: int, marked: bool, sent: float | None) -> None:
-            nonlocal serial
-            serial += 1
-            for start, end in self.stalls:
-                if start <= when < end:
-                    when = end
-            heappush(events, (when, serial, who, count, marked, sent))
-
-        def send(now: float, who: int) -> None:
-            sender = self.senders[who]
-            if now < sender.starts_ns or (sender.stops_ns is not None and now >= sender.stops_ns):
-                return
-            while (room := sender.nscc.room()) >= PACKET:
-                sender.nscc.sent(PACKET)
-                wait = max(self.free_ns - now, 0.0)
-                if wait * 1e-9 * self.rate + PACKET > self.limit:
-                    sender.lost += PACKET
-                    at(now + wait + self.base_ns, who, -PACKET, False, None)
-                    continue
-                self.free_ns = now + wait + PACKET / self.rate * 1e9
-                self.sojourns.append((int(now), wait))
-                sender.arrivals += 1
-                # The last packet that the window lets through asks for its SACK (BTH.a).
-                if sender.arrivals >= SACK_PACKETS or room < 2 * PACKET:
-                    count, sender.arrivals = sender.arrivals * PACKET, 0
-                    at(self.free_ns + self.base_ns, who, count, wait >= self.mark_ns, now)
-
-        for who, sender in enumerate(self.senders):
-            at(sender.starts_ns, who, 0, False, None)
-        changes = sorted(self.changes)
-        while events and events[0][0] <= until_ns:
-            now, _, who, count, marked, sent = heappop(events)
-            while changes and changes[0][0] <= now:
-                _, rate = changes.pop(0)
-                self.free_ns = now + max(self.free_ns - now, 0.0) * self.rate / rate
-                self.rate = rate
+    def run(self, until_ns: int) -> None:
+        """Goes on to ``until_ns``."""
+        while self.events and self.events[0][0] <= until_ns:
+            now, _, who, count, marked, sent = heappop(self.events)
+            self._change_rate(now)
             nscc = self.senders[who].nscc
             if sent is not None:
                 self.senders[who].delivered += count
                 nscc.gone(count)
                 nscc.on_ack(int(now), count, int(now - sent), marked, 0, False)
-            elif count < 0:
-                nscc.gone(-count)
-                nscc.on_loss(-count)
-            send(now, who)
-            if each is not None:
-                each(int(now))
+            elif count:
+                nscc.gone(count)
+                nscc.on_loss(count)
+            self._send(now, who)
+
+    def _at(self, when: float, who: int, count: int, marked: bool, sent: float | None) -> None:
+        """An event: a SACK of ``count`` bytes for a packet ``sent`` then; without that, so many bytes lost."""
+        for start, end in self.stalls:
+            if start <= when < end:
+                when = end
+        self.serial += 1
+        heappush(self.events, (when, self.serial, who, count, marked, sent))
+
+    def _change_rate(self, now: float) -> None:
+        while self.changes and self.changes[0][0] <= now:
+            _, rate = self.changes.pop(0)
+            self.free_ns = now + max(self.free_ns - now, 0.0) * self.rate / rate
+            self.rate = rate
+
+    def _send(self, now: float, who: int) -> None:
+        sender = self.senders[who]
+        if sender.stops_ns is not None and now >= sender.stops_ns:
+            return
+        while (room := sender.nscc.room()) >= PACKET:
+            sender.nscc.sent(PACKET)
+            wait = max(self.free_ns - now, 0.0)
+            if wait * 1e-9 * self.rate + PACKET > self.limit:
+                sender.lost += PACKET
+                self._at(now + wait + self.base_ns, who, PACKET, False, None)
+                continue
+            self.free_ns = now + wait + PACKET / self.rate * 1e9
+            self.sojourns.append((int(now), wait))
+            sender.unacknowledged += 1
+            # The last packet that the window lets through asks for its SACK (BTH.a).
+            if sender.unacknowledged >= SACK_PACKETS or room < 2 * PACKET:
+                count, sender.unacknowledged = sender.unacknowledged * PACKET, 0
+                self._at(self.free_ns + self.base_ns, who, count, wait >= self.mark_ns, now)
 
     def mean_sojourn(self, since_ns: int) -> float:
         waits = [wait for when, wait in self.sojourns if when >= since_ns]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pytest
 
 from testbed.mrc.nscc import nscc_for
-from testbed.mrc.settings import NsccSettings
 from tests.unit.mrc.bottleneck import MS, PACKET, Bottleneck
 
 #: 8 planes of 100 Mbit/s with 144,000-byte queues, as one: payload bytes of 4,238-byte frames.
@@ -39,7 +38,7 @@ def observe(link: Bottleneck, until_ns: int) -> Outcome:
     link.run(until_ns)
     shares = [sender.delivered - before for sender, before in zip(link.senders, delivered, strict=True)]
     return Outcome(
-        used=sum(shares) / (PAYLOAD_RATE * (until_ns - half) * 1e-9),
+        used=sum(shares) / (link.rate * (until_ns - half) * 1e-9),
         jain=sum(shares) ** 2 / len(shares) / sum(share**2 for share in shares),
         delay_ns=link.mean_sojourn(half),
         lost=sum(sender.lost for sender in link.senders) - lost,
@@ -61,16 +60,16 @@ def test_one_sender_fills_the_planes_and_loses_nothing(base_ns: int) -> None:
 @pytest.mark.parametrize("scale", [1000, 4000])
 def test_one_sender_keeps_a_link_busy_whose_round_trip_is_its_base_rtt(scale: int) -> None:
     # As hardware would see it: no queue needed for the product, a target of one base RTT, marks.
-    knobs = nscc_for(100_000_000 * 1000 // scale, 8, scale)
+    knobs = nscc_for(100_000_000_000 // scale, 8, scale)
     knobs = replace(knobs, max_cwnd=2 * knobs.max_cwnd, unloaded_rtt_ns=knobs.base_rtt_ns)
     assert knobs.target_delay_ns == knobs.base_rtt_ns
     link = Bottleneck(base_ns=knobs.base_rtt_ns, rate=PAYLOAD_RATE * 1000 / scale, mark_ns=knobs.target_delay_ns / 2)
     link.add(knobs)
-    seen = observe(link, 1000 * MS * scale // 1000)
-    assert seen.used * scale / 1000 * 1000 / scale >= 0.97 * 1000 / scale
+    seen = observe(link, scale * MS)
+    assert seen.used >= 0.97
 
 
-@pytest.mark.parametrize("senders", [2, 4, 7])
+@pytest.mark.parametrize("senders", [2, 4, 15])
 def test_marked_senders_share_equally_near_the_target(senders: int) -> None:
     link = fabric(mark_ns=KNOBS.target_delay_ns / 2)
     for k in range(senders):
@@ -79,7 +78,7 @@ def test_marked_senders_share_equally_near_the_target(senders: int) -> None:
     assert seen.jain >= 0.95
     assert seen.used >= 0.97
     assert seen.delay_ns == pytest.approx(KNOBS.target_delay_ns, rel=0.15)
-    assert seen.lost == 0
+    assert seen.lost + seen.lost_before == 0
 
 
 @pytest.mark.parametrize("senders", [2, 4])
@@ -91,7 +90,7 @@ def test_unmarked_senders_share_equally_below_the_end_of_the_queue(senders: int)
     assert seen.jain >= 0.95
     assert seen.used >= 0.97
     assert KNOBS.target_delay_ns < seen.delay_ns < KNOBS.qa_threshold_ns * 1.05
-    assert seen.lost == 0
+    assert seen.lost + seen.lost_before == 0
 
 
 def test_without_quick_adapt_unmarked_senders_do_overflow_the_queue() -> None:
@@ -113,15 +112,13 @@ def test_a_sender_kept_waiting_for_the_processor_comes_back_at_once() -> None:
 def test_the_window_follows_a_drop_of_capacity_and_its_return() -> None:
     link = fabric(mark_ns=KNOBS.target_delay_ns / 2, changes=[(300 * MS, PAYLOAD_RATE / 8), (900 * MS, PAYLOAD_RATE)])
     sender = link.add(KNOBS)
-    seen = {}
-    for moment in (290, 850, 1000):
+    windows, delivered = {}, {}
+    for moment in (290, 850, 950, 1100, 1500):
         link.run(moment * MS)
-        seen[moment] = sender.nscc.window()
-    assert seen[850] < seen[290] / 3
-    assert seen[1000] > 0.9 * seen[290]
-    before = sender.delivered
-    link.run(1200 * MS)
-    assert sender.delivered - before >= 0.97 * PAYLOAD_RATE * 0.2
+        windows[moment], delivered[moment] = sender.nscc.window(), sender.delivered
+    assert windows[850] < windows[290] / 3
+    assert delivered[1100] - delivered[950] >= 0.97 * PAYLOAD_RATE * 0.15
+    assert windows[1500] > 0.8 * windows[290]
 
 
 def test_a_sender_takes_what_another_leaves() -> None:
@@ -132,7 +129,3 @@ def test_a_sender_takes_what_another_leaves() -> None:
     before = stays.delivered
     link.run(800 * MS)
     assert stays.delivered - before >= 0.97 * PAYLOAD_RATE * 0.2
-
-
-def test_the_defaults_are_those_of_the_laptop_lab() -> None:
-    assert NsccSettings() == KNOBS
