@@ -10,15 +10,16 @@ goes wrong is one line ``error …`` on ``ready``, and exit code 3.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import select
 import sys
 import time
+from typing import TextIO
 
 from testbed.errors import BedError, InfrastructureError
-from testbed.mrc.datapath.softnic import SoftNic
+from testbed.mrc.datapath.nic import SoftNic, be_undisturbed
+from testbed.mrc.datapath.shared import NicFiles
 from testbed.traffic.mrc.endpoint import Endpoint
 from testbed.traffic.mrc.plan import TransferPlan
 
@@ -61,81 +62,91 @@ def main() -> int:
         try:
             with os.fdopen(fds.plan, encoding="utf-8") as file:
                 plan = TransferPlan.from_json(file.read())
-            with SoftNic(plan.nic) as nic:
-                _serve(Endpoint(plan, nic), plan, ready.write)
+            files = None if plan.nic.shared is None else NicFiles(plan.nic.shared)
+            with SoftNic(plan.nic, files) as nic:
+                _Agent(Endpoint(plan, nic), plan, files, ready).serve()
         except BedError as error:
             ready.write(f"error {json.dumps(str(error))}\n")
             return _FAILED
     return 0
 
 
-def _serve(endpoint: Endpoint, plan: TransferPlan, tell: object) -> None:
-    assert callable(tell)
-    commands = _Commands()
-    tell(json.dumps(endpoint.attributes()) + "\n")
-    line = _expect(commands, "connect ")
-    endpoint.connect({int(flow): attributes for flow, attributes in json.loads(line.partition(" ")[2]).items()})
-    tell("connected\n")
-    _expect(commands, "start", working=endpoint)
-    # Nothing that lives by now is garbage; a collection in the middle of a batch would be a pause on the wire.
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    stop_by = _work(endpoint, commands, plan)
-    if stop_by:
-        _drain(endpoint, commands, stop_by)
-    endpoint.nic.publish(endpoint.progress())
-    tell(json.dumps(endpoint.report()) + "\n")
-    # Peers may still need acknowledgements, until the runner closes.
-    while commands.next(0) is None:
-        endpoint.work(_WAIT_NS)
+class _Agent:
+    """The conversation with the runner, and the work in between."""
 
+    def __init__(self, endpoint: Endpoint, plan: TransferPlan, files: NicFiles | None, ready: TextIO) -> None:
+        self._endpoint = endpoint
+        self._plan = plan
+        self._files = files
+        self._ready = ready
+        self._commands = _Commands()
+        endpoint.nic.wake_on(0)
 
-def _expect(commands: _Commands, wanted: str, working: Endpoint | None = None) -> str:
-    """The next command, which must begin with ``wanted``; the NIC answers its peers meanwhile."""
-    while True:
-        line = commands.next(1000 if working is None else 0)
-        if line is not None:
-            break
-        if working is not None:
-            working.nic.run_once(_WAIT_NS)
-    if not line:
-        raise SystemExit(0)
-    if not line.startswith(wanted):
-        raise InfrastructureError(
-            "a transfer agent was told something else than it expects",
-            where="transfer agent",
-            found=line[:80],
-            expected=wanted,
-        )
-    return line
+    def serve(self) -> None:
+        """From the first line to the last."""
+        endpoint = self._endpoint
+        self._tell(json.dumps(endpoint.attributes()))
+        _, _, text = self._expect("connect ", working=False).partition(" ")
+        endpoint.connect({int(flow): attributes for flow, attributes in json.loads(text).items()})
+        self._tell("connected")
+        self._expect("start", working=True)
+        be_undisturbed()
+        self._work()
+        self._drain(time.monotonic_ns() + round(self._plan.grace_s * 1e9))
+        self._publish()
+        self._tell(json.dumps(endpoint.report()))
+        # Peers may still need acknowledgements, until the runner has heard from all.
+        while self._commands.next(0) is None:
+            endpoint.work(_WAIT_NS)
 
+    def _tell(self, line: str) -> None:
+        self._ready.write(line + "\n")
 
-def _work(endpoint: Endpoint, commands: _Commands, plan: TransferPlan) -> int:
-    """Work until told to stop, or until all is done. Returns until when what is outstanding may take; 0: all done."""
-    look_at = publish_at = 0
-    while True:
-        endpoint.work(_WAIT_NS)
-        now = time.monotonic_ns()
-        if now < look_at:
-            continue
-        look_at = now + _LOOK_NS
-        if now >= publish_at:
-            publish_at = now + _PROGRESS_NS
-            endpoint.nic.publish(endpoint.progress())
-        line = commands.next(0)
-        if line == "":
+    def _expect(self, wanted: str, *, working: bool) -> str:
+        """The next command, which must begin with ``wanted``; a NIC that is connected answers its peers meanwhile."""
+        while (line := self._commands.next(0 if working else 1000)) is None:
+            if working:
+                self._endpoint.nic.run_once(_WAIT_NS)
+        if not line:
             raise SystemExit(0)
-        if line == "stop":
-            endpoint.stop()
-            return now + round(plan.grace_s * 1e9)
+        if not line.startswith(wanted):
+            raise InfrastructureError(
+                "a transfer agent was told something else than it expects",
+                where="transfer agent",
+                found=line[:80],
+                expected=wanted,
+            )
+        return line
 
+    def _work(self) -> None:
+        """Work until told to stop."""
+        look_at = publish_at = 0
+        while True:
+            self._endpoint.work(_WAIT_NS)
+            now = time.monotonic_ns()
+            if now < look_at:
+                continue
+            look_at = now + _LOOK_NS
+            if now >= publish_at:
+                publish_at = now + _PROGRESS_NS
+                self._publish()
+            line = self._commands.next(0)
+            if line == "":
+                raise SystemExit(0)
+            if line == "stop":
+                self._endpoint.stop()
+                return
 
-def _drain(endpoint: Endpoint, commands: _Commands, until_ns: int) -> None:
-    while not endpoint.finished and time.monotonic_ns() < until_ns:
-        endpoint.work(_WAIT_NS)
-        if commands.next(0) == "":
-            raise SystemExit(0)
+    def _drain(self, until_ns: int) -> None:
+        """Let what is outstanding complete."""
+        while not self._endpoint.finished and time.monotonic_ns() < until_ns:
+            self._endpoint.work(_WAIT_NS)
+            if self._commands.next(0) == "":
+                raise SystemExit(0)
+
+    def _publish(self) -> None:
+        if self._files is not None:
+            self._files.counters.write(self._endpoint.progress(), time.time_ns())
 
 
 if __name__ == "__main__":

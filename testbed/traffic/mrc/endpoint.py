@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import InfrastructureError
-from testbed.mrc.datapath.softnic import SoftNic
-from testbed.mrc.memory import Access, MemoryRegion
+from testbed.mrc.datapath.nic import SoftNic
+from testbed.mrc.memory import Access
 from testbed.mrc.qp import QpAttributes
+from testbed.mrc.queuepair import QueuePair
 from testbed.mrc.rows import Rows
 from testbed.traffic.mrc.content import Content
-from testbed.traffic.mrc.plan import Program, TransferPlan
+from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
 from testbed.traffic.mrc.programs.all_reduce import AllReduce
 from testbed.traffic.mrc.programs.all_to_all import AllToAll
 from testbed.traffic.mrc.programs.base import Bytes, Inbound, Outbound, ProgramRun
@@ -38,36 +39,33 @@ class Endpoint:
         self._vector = np.zeros((max(plan.ranks, 1), max(plan.message // 8, 1)), np.uint64)
         if plan.program == Program.ALL_REDUCE:
             nic.register(self._vector.view(np.uint8).reshape(-1), Access.LOCAL_WRITE)
-        self._qps = [nic.create_qp(flow.peer) for flow in plan.flows]
         self._inbound: dict[int, Inbound] = {}
         self._outbound: dict[int, Outbound] = {}
-        self._regions: dict[int, MemoryRegion] = {}
-        for qp, flow in enumerate(plan.flows):
-            if not flow.sends:
-                memory = np.zeros(plan.depth * plan.message, np.uint8)
-                region = nic.register(memory, Access.LOCAL_WRITE | Access.REMOTE_WRITE)
-                self._regions[qp] = region
-                self._inbound[qp] = Inbound(flow.number, memory.reshape(plan.depth, -1), region.va)
-        self._qp_of = {flow.number: qp for qp, flow in enumerate(plan.flows)}
+        self._qps = [self._make_qp(flow) for flow in plan.flows]
+        self._qp_of = {flow.number: qp for flow, qp in zip(plan.flows, self._qps, strict=True)}
         self._program: ProgramRun | None = None
-        nic.on_messages = self._on_messages
+        nic.on_messages(self._on_messages)
+
+    def _make_qp(self, flow: Flow) -> QueuePair:
+        if flow.sends:
+            return self.nic.create_qp(flow.peer, flow=flow.number)
+        plan = self._plan
+        memory = np.zeros(plan.depth * plan.message, np.uint8)
+        region = self.nic.register(memory, Access.LOCAL_WRITE | Access.REMOTE_WRITE)
+        qp = self.nic.create_qp(flow.peer, regions=(region,), flow=flow.number)
+        self._inbound[qp.index] = Inbound(flow.number, memory.reshape(plan.depth, -1), region.va)
+        return qp
 
     def attributes(self) -> list[dict[str, Any]]:
         """What each flow's other end must know, in the order of the plan: number and attributes."""
-        return [
-            {"flow": flow.number, "attributes": self._qps[qp].attributes(*self._own_regions(qp)).to_json()}
-            for qp, flow in enumerate(self._plan.flows)
-        ]
-
-    def _own_regions(self, qp: int) -> list[MemoryRegion]:
-        return [self._regions[qp]] if qp in self._regions else []
+        return [{"flow": flow, "attributes": qp.attributes.to_json()} for flow, qp in self._qp_of.items()]
 
     def connect(self, others: dict[int, str]) -> None:
         """Connect every flow with its other end's attributes, by flow number. Raises UsageError for wrong ones."""
         plan = self._plan
-        for qp, flow in enumerate(plan.flows):
+        for qp, flow in zip(self._qps, plan.flows, strict=True):
             remote = QpAttributes.from_json(others[flow.number])
-            self.nic.connect(self._qps[qp], remote)
+            self.nic.connect(qp, remote, flow=flow.number)
             if flow.sends:
                 if len(remote.regions) != 1 or remote.regions[0].length != plan.depth * plan.message:
                     raise InfrastructureError(
@@ -78,7 +76,7 @@ class Endpoint:
                     )
                 region = remote.regions[0]
                 slots = [region.va + slot * plan.message for slot in range(plan.depth)]
-                self._outbound[qp] = Outbound(flow.number, slots, region.rkey)
+                self._outbound[qp.index] = Outbound(flow.number, slots, region.rkey)
         self._program = self._make_program()
 
     def _make_program(self) -> ProgramRun:
@@ -117,16 +115,7 @@ class Endpoint:
 
     def post(self, flow: int, source: Bytes, remote: int, rkey: int, immediate: int | None, number: int) -> None:
         """Post a WRITE; see :class:`testbed.traffic.mrc.programs.base.Poster`."""
-        qp = self._qps[self._qp_of[flow]]
-        self.nic.post_write(
-            qp,
-            source=source.ctypes.data,
-            length=len(source),
-            remote_va=remote,
-            rkey=rkey,
-            imm=immediate,
-            wr_id=number,
-        )
+        self.nic.post_write(self._qp_of[flow], number, source.ctypes.data, len(source), remote, rkey, immediate)
 
     def _on_messages(self, rows: Rows) -> None:
         assert self._program is not None
