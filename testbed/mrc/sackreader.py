@@ -143,9 +143,7 @@ class SackReader:
                     missing[low:high] |= ~bits[n, low - first : high - first]
         return arrived, missing
 
-    def _read_triggers(
-        self, rows: Rows, cacks: npt.NDArray[np.int64], fresh: bool, heard: Heard, now_ns: int
-    ) -> None:
+    def _read_triggers(self, rows: Rows, cacks: npt.NDArray[np.int64], fresh: bool, heard: Heard, now_ns: int) -> None:
         """Round trips, and what is known to have arrived in spite of several transmissions: by stamp and EV."""
         window = self._window
         psn = cacks + rows["ack_psn_offset"]
