@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import pytest
 
@@ -14,8 +15,10 @@ from testbed.pytest_plugin.outcomes import UNKNOWN
 if TYPE_CHECKING:
     from testbed.experiment.measured import Measured
     from testbed.experiment.measurement import ProbesMeasured
+    from testbed.experiment.transfers import TransfersMeasured
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
+    from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.path_probes import PathProbes
 
 
@@ -38,16 +41,19 @@ class Measure:
         self._item = item
         self.taken: list[Measured] = []
 
-    def __call__(self, flows: PathProbes, *faults: FaultScope) -> ProbesMeasured:
+    @overload
+    def __call__(self, flows: PathProbes, *faults: FaultScope) -> ProbesMeasured: ...
+    @overload
+    def __call__(self, flows: MrcTransfers, *faults: FaultScope) -> TransfersMeasured: ...
+    def __call__(self, flows: PathProbes | MrcTransfers, *faults: FaultScope) -> Measured:
         """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
 
         Fails the test when a limit is not kept, when it cannot be known whether it is, and when the machine or its
         clock got in the way of the run.
         """
-        from testbed.experiment.measurement import measure
         from testbed.measure.limits import Outcome
 
-        measured = measure(self._lab, flows, faults)
+        measured = self._measured(flows, faults)
         self.taken.append(measured)
         self._keep(measured)
         outcomes = {judgement.outcome for judgement in measured.judgements}
@@ -57,6 +63,17 @@ class Measure:
         if measured.unknown_because or Outcome.UNKNOWN in outcomes:
             pytest.fail(UNKNOWN + "\n".join(measured.reasons), pytrace=False)
         return measured
+
+    def _measured(self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope]) -> Measured:
+        from testbed.traffic.path_probes import PathProbes
+
+        if isinstance(flows, PathProbes):
+            from testbed.experiment.measurement import measure
+
+            return measure(self._lab, flows, faults)
+        from testbed.experiment.transfers import measure_transfers
+
+        return measure_transfers(self._lab, flows, faults)
 
     def _keep(self, measured: Measured) -> None:
         """Write result, samples and page below ``--results``, where that is given."""

@@ -1,0 +1,106 @@
+"""MRC transfers over all planes, in good times and while switches, links and ports fail (paper §4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.experiment.capacity import surviving_capacity
+from testbed.experiment.transfers import TransfersMeasured
+from testbed.fabric.protocols import Fabric
+from testbed.faults.catalogue import Faults
+from testbed.lab import Lab
+from testbed.pytest_plugin import Measure
+from testbed.traffic.workloads import Traffic
+
+MIB = 1 << 20
+
+
+def header_limited(lab: Lab, measured: TransfersMeasured) -> float:
+    """What all planes of one pair can carry of payload, bit/s."""
+    if lab.emulated_rate is None:
+        pytest.skip("not run: this lab's links have no rate to compare with")
+    return surviving_capacity(measured.flows, []) * lab.emulated_rate * measured.flows.payload_share
+
+
+def assert_nothing_failed(measured: TransfersMeasured) -> None:
+    """Every message arrived, each byte of it right."""
+    assert measured.value("messages") > 0
+    assert measured.value("messages_failed") == 0, "\n".join(measured.reasons)
+    assert measured.value("mismatches") == 0, "\n".join(measured.reasons)
+
+
+def across(fabric: Fabric) -> tuple[str, str]:
+    """A pair of hosts that needs a T1."""
+    hosts = fabric.lab.topology.hosts
+    return hosts[0], hosts[-1]
+
+
+def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, measure: Measure) -> None:
+    """Paper §4: point to point, 96% of the line rate is the header-limited ceiling; planes share it evenly."""
+    flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
+    with flows.running():
+        flows.go_on_for(3.0)
+    measured = measure(flows)
+    assert_nothing_failed(measured)
+    assert measured.value("goodput") >= 0.95 * header_limited(fabric.lab, measured)
+    assert measured.value("plane_imbalance") <= 1.02
+    assert measured.value("reordered") > 0
+    assert measured.value("lost") == 0
+    assert measured.value("evs_retired") == 0
+
+
+@pytest.mark.requires("reboot")
+def test_a_t1_reboot_fails_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
+    """Paper §4: a dip at the onset only; the reboot itself has no effect."""
+    flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
+    with flows.running():
+        flows.go_on_for(0.3)
+        with faults.reboot(fabric.t1(carrying=flows)) as reboot:
+            reboot.wait("forwarding")
+        flows.go_on_for(0.5)
+    measured = measure(flows, reboot)
+    assert_nothing_failed(measured)
+    assert measured.value("lost") > 0
+    assert measured.value("failover") <= 0.020
+    assert measured.value("detect") <= 0.020
+
+
+@pytest.mark.requires("reboot")
+def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
+    """Paper §4: one of eight planes, steadily, and all of them again afterwards."""
+    flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
+    with flows.running():
+        flows.go_on_for(0.3)
+        with faults.reboot(fabric.t0(carrying=flows)) as reboot:
+            reboot.wait("forwarding")
+        flows.go_on_for(1.0)
+    measured = measure(flows, reboot)
+    assert_nothing_failed(measured)
+    assert measured.value("failover") <= 0.020
+    assert measured.value("restore") <= 0.5
+
+
+@pytest.mark.requires("link-down")
+def test_a_nic_port_down_is_noticed_at_both_ends(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+) -> None:
+    """Paper §4: queue pairs work on with one plane fewer. Both ends stop using the plane within 10 ms."""
+    src, dst = across(fabric)
+    flows = traffic.mrc([(src, dst), (dst, src)], message=MIB // 4, depth=4)
+    link = next(link for link in fabric.lab.topology.links if link.name.startswith(f"{src}:"))
+    with flows.running():
+        flows.go_on_for(0.3)
+        with faults.link_down(link) as cut:
+            went = cut.wait("carrier lost")
+            flows.go_on_for(0.5)
+        flows.go_on_for(0.5)
+    measured = measure(flows, cut)
+    assert_nothing_failed(measured)
+    for flow in flows.flows:
+        noticed = [
+            change
+            for change in flows.outcome.ev_changes
+            if change.subject == f"flow {flow} plane {link.plane}" and change.what == "port down"
+        ]
+        assert noticed, f"{flow} never stopped using plane {link.plane}"
+        assert (noticed[0].t_ns - went.t_ns) * 1e-9 <= 0.010
