@@ -176,7 +176,7 @@ class Requester:
         if len(rows):
             self.counters.mrc_tx_packets += len(rows)
             if self._stalled or not self.ready(now_ns):
-                rows["flags"][-1] |= Flag.A
+                rows["flags"][-1] |= int(Flag.A)
         return rows
 
     def _emit_lost(self, now_ns: int, most: int) -> Rows:
@@ -197,7 +197,7 @@ class Requester:
             self._proven = None
         rows: Rows = window.rows[slots]
         rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
-        rows["flags"] |= Flag.RTX
+        rows["flags"] |= int(Flag.RTX)
         self._put(rows, slots, evs, now_ns)
         window.times[slots] += 1
         self._lost = self._lost[len(rows) :]

@@ -117,7 +117,7 @@ class SendQueue:
         rows["psn"] = psns & PSN_MASK
         rows["opcode"] = _OPCODES[rows["opcode"] + (within == 0) + 2 * last]
         if self._solicited:
-            rows["flags"][~last] &= 0xFF ^ Flag.SE
+            rows["flags"][~last] &= 0xFF ^ int(Flag.SE)
         offset = (within * self._pmtu).view("u8")
         rows["length"] = np.minimum(rows["dma_length"] - offset, self._pmtu)
         rows["va"] += offset
