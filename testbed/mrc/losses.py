@@ -63,6 +63,6 @@ class Evidence:
     def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
         """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
         again = (window.times[holes] > 1).view("u1")
-        overtaken = window.order[holes] < self._newest[again, window.ev[holes]]
-        overtaken = overtaken | (window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns)
+        overtaken: npt.NDArray[np.bool_] = window.order[holes] < self._newest[again, window.ev[holes]]
+        overtaken |= window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns
         return overtaken

@@ -68,6 +68,7 @@ class Peer:
         self.announcement: Announcement | None = None
         self._guard_ns = settings.reorder_floor_ns
         self._down = 0
+        self._local_down = 0
         self._changed_ns: int | None = None
         self._last_update: int | None = None
 
@@ -78,21 +79,29 @@ class Peer:
         rows["path"] = chosen + self.first_path
         return rows
 
+    def addressed_to_all_planes(self, rows: Rows, now_ns: int) -> Rows:
+        """Replies to a reliability probe, each on every live plane: the peer is in need, and may hear only one."""
+        down = self._down | self._local_down
+        live = sum(not down >> plane & 1 for plane in np.unique(self.planes).tolist())
+        return self.addressed(np.repeat(rows, live), now_ns)
+
     def receives_only(self, now_ns: int, period_ns: int) -> bool:
         """Whether WRITEs came from it lately, and none went to it."""
         if self.inbound_ns is None or now_ns - self.inbound_ns > period_ns:
             return False
         return self.outbound_ns is None or now_ns - self.outbound_ns > period_ns
 
-    def introduce(self, evs: EvSet, local_down: int, now_ns: int) -> None:
+    def introduce(self, evs: EvSet, now_ns: int) -> None:
         """Tell a new EV set which ports are down."""
-        for plane in planes_of(local_down):
+        for plane in planes_of(self._local_down):
             evs.set_port(plane, False, EvCause.LOCAL_PORT, now_ns)
         for plane in planes_of(self._down):
             evs.set_port(plane, False, EvCause.PEER_PORT, now_ns)
 
     def port_changed(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
         """A port of this plane, at either end, is up or down from now on."""
+        if cause is EvCause.LOCAL_PORT:
+            self._local_down = self._local_down & ~(1 << plane) if up else self._local_down | 1 << plane
         self.reverse.set_port(plane, up, cause, now_ns)
         for qp in self.qps.values():
             if qp.connection is not None:

@@ -176,7 +176,7 @@ class Requester:
         if len(rows):
             self.counters.mrc_tx_packets += len(rows)
             if self._stalled or not self.ready(now_ns):
-                rows["flags"][-1] |= Flag.A
+                rows["flags"][-1] |= int(Flag.A)
         return rows
 
     def _emit_lost(self, now_ns: int, most: int) -> Rows:
@@ -195,9 +195,9 @@ class Requester:
             # What was lost more than once goes where a probe has just got through.
             evs = np.where(window.times[slots] > 1, self._proven, evs)
             self._proven = None
-        rows = window.rows[slots]
+        rows: Rows = window.rows[slots]
         rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
-        rows["flags"] |= Flag.RTX
+        rows["flags"] |= int(Flag.RTX)
         self._put(rows, slots, evs, now_ns)
         window.times[slots] += 1
         self._lost = self._lost[len(rows) :]
@@ -380,7 +380,7 @@ class Requester:
         self._lost = np.union1d(self._lost, psn) if len(self._lost) else psn
         return slots
 
-    def plane_down(self, plane: int, now_ns: int) -> None:
+    def plane_down(self, plane: int, now_ns: int) -> None:  # noqa: ARG002 - as all that happens
         """A port of this plane is down: what is in flight there is lost."""
         if self.state is State.ERROR:
             return
