@@ -232,7 +232,7 @@ def _report(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> No
         counters = result["counters"]
         carried = max(counters["mrc_received"] if role == "receive" else counters["mrc_data_sent"], 1)
         print(
-            f"{role}: {carried} WRITE packets and control, {result['cpu_ns'] / carried / 1e3:.2f} us of processor each, "
+            f"{role}: {carried} packets, {result['cpu_ns'] / carried / 1e3:.2f} us of processor each, "
             f"{result['cpu_ns'] / result['elapsed_ns']:.2f} cores"
         )
         stages = {
