@@ -27,7 +27,7 @@ from testbed.traffic.mrc.plan import TransferPlan
 _LOOK_NS = 1_000_000
 #: Longest wait for a packet: also how late a command may be noticed.
 _WAIT_NS = 5_000_000
-_PROGRESS_NS = 10_000_000
+_PROGRESS_NS = 20_000_000
 _FAILED = 3
 
 
@@ -98,6 +98,7 @@ class _Agent:
         # Peers may still need acknowledgements, until the runner has heard from all.
         while self._commands.next(0) is None:
             endpoint.work(_WAIT_NS)
+        self._publish()
 
     def _tell(self, line: str) -> None:
         self._ready.write(line + "\n")
@@ -146,7 +147,13 @@ class _Agent:
 
     def _publish(self) -> None:
         if self._files is not None:
-            self._files.counters.write(self._endpoint.progress(), time.time_ns())
+            memory = {"process_resident_memory_bytes": _resident_bytes()}
+            self._files.counters.write(self._endpoint.progress() | memory, time.time_ns())
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ from testbed.traffic.mrc.programs.all_to_all import AllToAll
 from testbed.traffic.mrc.programs.base import Bytes, Inbound, Outbound, ProgramRun
 from testbed.traffic.mrc.programs.stream import Stream
 
-_TIMES_KEPT = 1 << 16
-
 
 class Endpoint:
     """Everything a transfer agent holds.
@@ -174,7 +172,7 @@ class Endpoint:
                 "completed": out.completed,
                 "failed": out.failed,
                 "outstanding": out.outstanding,
-                "times_ns": out.times_ns[-_TIMES_KEPT:],
+                "times_ns": list(out.times_ns),
             }
             for out in self._outbound.values()
         ]

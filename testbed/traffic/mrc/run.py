@@ -191,6 +191,10 @@ class TransferRun:
         """A counter, added up over all hosts, as it is now; 0 for one that nobody has counted yet."""
         return sum(agent.files.counters.read().get(name, 0) for agent in self._agents.values())
 
+    def counters_of(self, host: str) -> dict[str, int]:
+        """All counters of one host, as they are now."""
+        return self._agents[host].files.counters.read()
+
     def wait_counter(self, name: str, value: int, timeout_s: float) -> None:
         """Wait until a counter reaches a value. Raises InfrastructureError on the deadline."""
         deadline = time.monotonic() + timeout_s

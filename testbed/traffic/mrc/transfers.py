@@ -229,6 +229,11 @@ class MrcTransfers:
         """Wait until so many messages have failed. Raises as :meth:`wait_messages`."""
         self._running().wait_counter("messages_failed", messages, timeout_s)
 
+    def live_counters(self) -> dict[str, dict[str, int]]:
+        """Host → its NIC's counters and its workload's, as they are now. Raises UsageError while it is not running."""
+        run = self._running()
+        return {host: run.counters_of(host) for host in dict.fromkeys(host for pair in self.pairs for host in pair)}
+
     def kill(self, host: str) -> None:
         """End a host's endpoint at once, as a crash would; its peers are not told."""
         run = self._running()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from testbed.traffic.mrc.programs.base import Inbound, Outbound, Poster, right_immediate, right_place
+from testbed.traffic.mrc.programs.base import TIMES_KEPT, Inbound, Outbound, Poster, right_immediate, right_place
 
 Words = npt.NDArray[np.uint64]
 
@@ -62,7 +62,8 @@ class AllReduce:
         self._sent_in_round = 0
         self._stopped = False
         self._began_ns = 0
-        self._rounds_ns: list[int] = []
+        self._rounds_ns: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._rounds = 0
         self._waiting: deque[Words] = deque()
         self._begin(0)
 
@@ -122,6 +123,7 @@ class AllReduce:
         """Send the chunk of each step whose input has arrived; begin the next round when this one is over."""
         if self._step == self._steps and self._sent_in_round == self._steps and not self._out.outstanding:
             self._rounds_ns.append(now_ns - self._began_ns)
+            self._rounds += 1
             self._round += 1
             self._begin(now_ns)
             self._take()
@@ -159,8 +161,8 @@ class AllReduce:
         return not self._out.outstanding and (bool(self._out.failed) or self._stopped or done)
 
     def report(self) -> dict[str, Any]:
-        """How long each round took here, in nanoseconds."""
-        return {"rounds_ns": self._rounds_ns}
+        """How many rounds were finished here, and how long the newest took, in nanoseconds."""
+        return {"rounds": self._rounds, "rounds_ns": list(self._rounds_ns)}
 
 
 def _own(seed: int, rank: int, ranks: int, message: int) -> Words:

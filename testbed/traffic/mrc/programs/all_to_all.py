@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from testbed.traffic.mrc.content import Content
-from testbed.traffic.mrc.programs.base import Inbound, Outbound, Poster, right_immediate, right_place
+from testbed.traffic.mrc.programs.base import TIMES_KEPT, Inbound, Outbound, Poster, right_immediate, right_place
 
 
 class AllToAll:
@@ -43,7 +44,8 @@ class AllToAll:
         self._verify = verify
         self._stopped = False
         self._began_ns = 0
-        self._rounds_ns: list[int] = []
+        self._rounds_ns: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._rounds = 0
         self._posted = 0
 
     def message(self, inbound: Inbound, number: int, va: int, octets: int, immediate: int | None) -> None:
@@ -59,8 +61,9 @@ class AllToAll:
         """Begin the next round when this one is over."""
         if not self._round_is_over():
             return
-        if self._posted > len(self._rounds_ns):
+        if self._posted > self._rounds:
             self._rounds_ns.append(now_ns - self._began_ns)
+            self._rounds += 1
         if self._stopped or self._posted == self._count or any(out.failed for out in self._outbound):
             return
         self._began_ns = now_ns
@@ -90,5 +93,5 @@ class AllToAll:
         return over and all(not out.outstanding for out in self._outbound)
 
     def report(self) -> dict[str, Any]:
-        """How long each round took, in nanoseconds."""
-        return {"rounds_ns": self._rounds_ns}
+        """How many rounds were finished, and how long the newest took, in nanoseconds."""
+        return {"rounds": self._rounds, "rounds_ns": list(self._rounds_ns)}

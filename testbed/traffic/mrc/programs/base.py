@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from testbed.mrc.rows import Status
 
 Bytes = npt.NDArray[np.uint8]
+
+#: Of each flow so many message times are kept, and as many round times: a workload may run for days.
+TIMES_KEPT = 1 << 16
 
 
 @dataclass
@@ -24,7 +28,7 @@ class Outbound:
         rkey: of the receiver's region.
         posted, completed: messages so far.
         failed: how those ended that did not succeed, by status.
-        times_ns: from posting to completion, of each completed message in order of completion.
+        times_ns: from posting to completion, of the newest completed messages.
     """
 
     flow: int
@@ -33,7 +37,7 @@ class Outbound:
     posted: int = 0
     completed: int = 0
     failed: dict[str, int] = field(default_factory=dict)
-    times_ns: list[int] = field(default_factory=list)
+    times_ns: deque[int] = field(default_factory=lambda: deque(maxlen=TIMES_KEPT))
     started_ns: dict[int, int] = field(default_factory=dict)
 
     @property
