@@ -105,7 +105,6 @@ class Endpoint:
             self,
             self._content,
             outbound,
-            depth=plan.depth,
             count=plan.count,
             immediate=plan.immediate,
             verify=plan.verify,

@@ -51,7 +51,7 @@ def one_flow(depth: int = 3, count: int | None = 10, *, immediate: bool = False)
     inbound = Inbound(0, np.zeros((depth, MESSAGE), np.uint8), base=0x10000)
     wire = Wire({0: inbound})
     out = Outbound(0, [0x10000 + slot * MESSAGE for slot in range(depth)], rkey=7)
-    stream = Stream(wire, Content(1, MESSAGE), [out], depth=depth, count=count, immediate=immediate, verify=True)
+    stream = Stream(wire, Content(1, MESSAGE), [out], count=count, immediate=immediate, verify=True)
     wire.outbound[0], wire.receiver[0] = out, stream
     return wire, stream
 
@@ -68,6 +68,21 @@ def test_a_stream_keeps_its_depth_outstanding_and_ends_after_its_count() -> None
     assert wire.outbound[0].completed == wire.inbound[0].received == 10
     assert wire.inbound[0].wrong == 0
     assert len(wire.outbound[0].times_ns) == 10
+
+
+def test_a_slot_is_not_used_again_before_its_message_completed() -> None:
+    """Plain WRITEs complete in any order: the second of three is first, the first last."""
+    wire, stream = one_flow(depth=3, count=None)
+    stream.step(0)
+    wire.posted.rotate(-1)
+    wire.deliver()
+    stream.step(wire.now_ns)
+    assert [number for *_, number in wire.posted] == [2, 0]
+    wire.deliver()
+    wire.deliver()
+    stream.step(wire.now_ns)
+    assert [number for *_, number in wire.posted] == [3, 4, 5]
+    assert not wire.inbound[0].wrong
 
 
 def test_a_stopped_stream_posts_nothing_more_and_waits_for_the_rest() -> None:

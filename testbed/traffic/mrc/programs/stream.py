@@ -1,4 +1,4 @@
-"""Each flow by itself: as many messages outstanding as asked for, until stopped or until all are sent."""
+"""Each flow by itself: as many messages outstanding as it has slots, until stopped or until all are sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ class Stream:
         poster: takes messages.
         content: what they hold.
         outbound: the flows sent from here.
-        depth: messages outstanding on each.
         count: messages of each; None: until stopped.
         immediate: send WRITE_IMMs.
         verify: compare what arrives.
@@ -28,7 +27,6 @@ class Stream:
         content: Content,
         outbound: Sequence[Outbound],
         *,
-        depth: int,
         count: int | None,
         immediate: bool,
         verify: bool,
@@ -36,7 +34,6 @@ class Stream:
         self._poster = poster
         self._content = content
         self._outbound = outbound
-        self._depth = depth
         self._count = count
         self._immediate = immediate
         self._verify = verify
@@ -52,11 +49,12 @@ class Stream:
             inbound.complain(f"message {number} differs from byte {at} on")
 
     def step(self, now_ns: int) -> None:
-        """Keep ``depth`` messages outstanding on each flow that still works."""
+        """Post to every free slot of each flow that still works."""
         if self._stopped:
             return
         for out in self._outbound:
-            while out.outstanding < self._depth and not out.failed and self._more(out):
+            # Messages may complete in any order: a slot is free when the message that it held has.
+            while not out.failed and self._more(out) and out.posted - len(out.slots) not in out.started_ns:
                 number = out.posted
                 at = self._content.offset(out.flow, number)
                 source = self._content.table[at : at + self._content.size]
