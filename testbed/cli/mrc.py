@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from testbed.errors import ExitCode, InfrastructureError, UsageError, nearest
+from testbed.errors import ExitCode, UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,8 +97,6 @@ def decode(
                     show(describer, found, deviations)
                 if tally.mrc == count:
                     break
-        except OSError as error:
-            raise InfrastructureError("this file cannot be read", where=file, found=str(error)) from None
         finally:
             # Also of what came before a damage.
             if tally.packets:
@@ -183,26 +182,31 @@ def _mrc_packets(
 
 
 def _plane(found: Anatomy) -> str:
-    """The plane in the uSIDs of the outer destination, where all of them name the same as ours do; else ``-``."""
+    return "-" if found.outer is None else _plane_of(found.outer.destination)
+
+
+@lru_cache(maxsize=4096)
+def _plane_of(destination: bytes) -> str:
+    """The plane that all uSIDs of an outer destination name, where they are as generated ones are; else ``-``."""
     from testbed.lab.usids import KIND_PORT, KIND_T0, KIND_T1, ORDINARY, unpack
     from testbed.mrc.wire.decode import usids
 
-    if found.outer is None:
-        return "-"
-    parts = [unpack(usid) for usid in usids(found.outer.destination) if usid != ORDINARY]
-    planes = {plane for kind, plane, _ in parts if kind in (KIND_T0, KIND_T1, KIND_PORT)}
-    whole = len(planes) == 1 and all(kind in (KIND_T0, KIND_T1, KIND_PORT) for kind, _, _ in parts)
-    return str(planes.pop()) if whole else "-"
+    parts = [unpack(usid) for usid in usids(destination) if usid != ORDINARY]
+    generated = all(kind in (KIND_T0, KIND_T1, KIND_PORT) for kind, _, _ in parts)
+    planes = {plane for _, plane, _ in parts}
+    return str(planes.pop()) if generated and len(planes) == 1 else "-"
 
 
+# Not by click.echo, which flushes after every line.
 def _as_lines(describer: Describer, found: Anatomy, deviations: list[Deviation]) -> None:
-    click.echo(describer.line(found, _plane(found)))
+    sys.stdout.write(describer.line(found, _plane(found)) + "\n")
     for each in deviations:
-        click.echo(f"    packet {found.packet.number} deviates: {each.field}: {each.found}, expected {each.expected}")
+        where = f"packet {found.packet.number} deviates: {each.field}"
+        sys.stdout.write(f"    {where}: {each.found}, expected {each.expected}\n")
 
 
 def _as_json(describer: Describer, found: Anatomy, deviations: list[Deviation]) -> None:
-    click.echo(json.dumps(describer.facts(found, _plane(found), deviations)))
+    sys.stdout.write(json.dumps(describer.facts(found, _plane(found), deviations)) + "\n")
 
 
 def _summary(table: Table, tally: Tally, cut: bool, as_json: bool) -> None:

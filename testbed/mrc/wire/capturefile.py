@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
-from testbed.errors import UsageError
+from testbed.errors import InfrastructureError, UsageError
 
 #: Of a record. libpcap's own limit is 256 KiB; a larger number comes from a damaged file.
 _MOST_BYTES: Final = 1 << 24
@@ -70,7 +70,7 @@ class CaptureFile:
 
     def __iter__(self) -> Iterator[Captured]:
         """Raises ``UsageError`` where the stream is no capture, or at the first damage, after what came before it."""
-        start = self._stream.read(4)
+        start = self._some(4)
         if start[:2] == b"\x1f\x8b":
             self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=_Rejoined(start, self._stream)))
             start = self._some(4)
@@ -98,6 +98,10 @@ class CaptureFile:
             return b""
         except (gzip.BadGzipFile, zlib.error) as error:
             raise self._damaged(str(error)) from None
+        except OSError as error:
+            raise InfrastructureError(
+                "this capture cannot be read", where=self._where, found=error.strerror or str(error)
+            ) from None
 
     def _exactly(self, count: int) -> bytes | None:
         """So many bytes; None where the stream ends before, which is told by ``cut`` unless it ended at once."""

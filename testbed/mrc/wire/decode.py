@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -22,6 +23,7 @@ _SHOWN_IF_SET = frozenset({"se", "pad", "tver", "var_res", "a", "r", "rtx", "ts"
 )
 
 
+@lru_cache(maxsize=4096)
 def usids(destination: bytes) -> tuple[int, ...]:
     """What is left of the uSID list of an outer destination with a 32-bit block (F3216, RFC 9800)."""
     value = int.from_bytes(destination)
