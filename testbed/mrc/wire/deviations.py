@@ -67,12 +67,13 @@ class Judge:
     def deviations(self, found: Anatomy) -> list[Deviation]:
         """All of a packet's, from the outside in."""
         trimmed = self.role(found) in _TRIMMED
+        fits = not trimmed and found.end <= found.packet.length
         return [
             *self._addressing(found),
             *self._lengths(found, trimmed),
             *self._fields(found),
-            *(() if trimmed else self._payload(found)),
-            *(() if trimmed or not found.whole else self._sums(found)),
+            *(self._payload(found) if fits else ()),
+            *(self._sums(found) if fits and found.whole else ()),
         ]
 
     def role(self, found: Anatomy) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, cast
 from scapy.fields import BitEnumField, BitField, Field, LEIntField, SignedShortField, StrField, XBitField
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet, Raw, bind_bottom_up, bind_top_down
+from scapy.packet import Packet, Raw, bind_top_down
 
 from testbed.mrc.wire import table as tables
 from testbed.mrc.wire.anatomy import ENUMERATED, HEXADECIMAL, ICRC_BYTES, IPV6_BYTES, SIGNED
@@ -147,11 +147,12 @@ BTH, METH, TSETH, RETH = (LAYERS[name] for name in ("BTH", "METH", "TSETH", "RET
 ImmDt, AETH, SETH, CC_STATE = (LAYERS[name] for name in ("ImmDt", "AETH", "SETH", "CC_STATE"))
 NETH, PETH, ERTH, EETH = (LAYERS[name] for name in ("NETH", "PETH", "ERTH", "EETH"))
 
-bind_bottom_up(UDP, BTH, dport=TABLE.choices.udp_destination_port)
+# Before what others bind: an EV's source port may be anybody's, 53 is DNS's.
+UDP.payload_guess.insert(0, ({"dport": TABLE.choices.udp_destination_port}, BTH))
 bind_top_down(UDP, BTH, dport=TABLE.choices.udp_destination_port, sport=0, chksum=0)
 
 
-def carrying(ev: int) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+def carrying(ev: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Arguments for the outer ``IPv6``, the inner ``IPv6`` and ``UDP`` that make a packet carry an entropy value."""
     choices = TABLE.choices
     label = {"fl": ev & 0xFFFFF if choices.ev_flow_label == "low20" else ev >> 16 & 0xFFFF}

@@ -190,5 +190,16 @@ function mrc.prefs_changed()
     end
 end
 
+-- Wireshark asks the owner of the lower port first, and an EV's source port may be anybody's: 53 is DNS's. Heuristics
+-- come before that where udp.try_heuristic_first is set.
+mrc:register_heuristic("udp", function(tvb, pinfo, tree)
+    local labels = {flow_label()}
+    if pinfo.dst_port ~= taken or #labels < 2 or tvb:len() < HEADERS.BTH.bytes or not OPCODES[tvb(0, 1):uint()] then
+        return false
+    end
+    mrc.dissector(tvb, pinfo, tree)
+    return true
+end)
+
 take(PORT)
 ports:add_for_decode_as(mrc)
