@@ -227,12 +227,17 @@ def _summary(table: Table, tally: Tally, cut: bool, as_json: bool) -> None:
         for name, kind in sorted(tally.kinds.items(), key=lambda item: -item[1].count):
             grid.add_row(name, f"{kind.count:,}", str(kind.packet), kind.first.found, kind.first.expected)
         console().print(grid)
-    parts = [f"{tally.mrc:,} MRC packets, {tally.deviating:,} of them deviating", f"{tally.not_mrc:,} others skipped"]
+    judged = f"{_counted(tally.mrc, 'MRC packet')}, {tally.deviating:,} of them deviating"
+    parts = [judged, f"{_counted(tally.not_mrc, 'other')} skipped"]
     if tally.other:
-        parts.insert(1, f"{tally.other:,} MRC packets not asked for")
+        parts.insert(1, f"{_counted(tally.other, 'MRC packet')} not asked for")
     if tally.unchecked:
         parts.append(f"{tally.unchecked:,} not whole: ICRC not checked")
     if cut:
         parts.append("the file ends within a packet")
     click.echo("; ".join(parts))
     click.echo(f"by reading {table.reading} of the tables: a reading, no conformance")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

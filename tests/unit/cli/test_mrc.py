@@ -54,7 +54,7 @@ def test_a_good_capture_is_a_line_for_each_packet_and_exit_0(good: Path) -> None
     for opcode, line in zip(OPCODES, lines, strict=False):
         assert f" {opcode} qp 0x" in line
         assert " plane 3 [1600 2601 1601 e601] EV 0x01230b0a | " in line
-    assert lines[-2] == "12 MRC packets, 0 of them deviating; 1 others skipped"
+    assert lines[-2] == "12 MRC packets, 0 of them deviating; 1 other skipped"
     assert load().reading in lines[-1]
 
 
@@ -106,7 +106,7 @@ def test_filters_and_counts(good: Path) -> None:
     assert "3 MRC packets" in run("decode", good, "-n", "3").stdout
     sacks = run("decode", good, "--opcode", "sack", "--opcode", "NACK").stdout
     assert [name for name in OPCODES if f" {name} qp" in sacks] == ["NACK", "SACK"]
-    assert "2 MRC packets, 0 of them deviating; 10 MRC packets not asked for; 1 others skipped" in sacks
+    assert "2 MRC packets, 0 of them deviating; 10 MRC packets not asked for; 1 other skipped" in sacks
     qp = example("NACK")[BTH].dqp
     assert f" qp {qp:#08x} " in run("decode", good, "--qp", hex(qp)).stdout
     assert run("decode", good, "--qp", str(qp ^ 1)).exit_code == 3
@@ -157,7 +157,7 @@ def test_a_file_cut_short_or_damaged_shows_what_came_before(good: Path, tmp_path
     cut.write_bytes(data[:-3])
     done = run("decode", cut)
     assert done.exit_code == 0
-    assert "11 MRC packets, 0 of them deviating; 1 others skipped; the file ends within a packet" in done.stdout
+    assert "11 MRC packets, 0 of them deviating; 1 other skipped; the file ends within a packet" in done.stdout
     cut.write_bytes(data + b"\xff" * 16)
     done = run("decode", cut)
     assert done.exit_code == 2
