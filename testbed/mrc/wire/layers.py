@@ -24,6 +24,7 @@ from testbed.mrc.wire.anatomy import ENUMERATED, HEXADECIMAL, ICRC_BYTES, IPV6_B
 
 TABLE: Final = tables.load()
 _WORD: Final = 4
+_TIMESTAMP: Final = TABLE.enumerations["tseth_ftype"]["TIMESTAMP"]
 #: Defaults other than 0; None is worked out when the packet is built.
 _DEFAULTS: Final[dict[tuple[str, str], int | None]] = {
     ("BTH", "opcode"): TABLE.opcode("WRITE_ONLY"),
@@ -31,7 +32,9 @@ _DEFAULTS: Final[dict[tuple[str, str], int | None]] = {
     ("BTH", "pad"): None,
     ("BTH", "p_key"): 0xFFFF,
     ("BTH", "ts"): None,
-    ("TSETH", "ftype"): TABLE.enumerations["tseth_ftype"]["TIMESTAMP"],
+    ("TSETH", "ftype"): _TIMESTAMP,
+    ("PETH", "ftype"): _TIMESTAMP,
+    ("ERTH", "ftype"): _TIMESTAMP,
     ("RETH", "dma_length"): None,
     ("AETH", "syndrome"): TABLE.enumerations["syndrome"]["ACK"],
     ("SETH", "cc_type"): TABLE.enumerations["cc_type"]["NSCC"],
