@@ -93,7 +93,7 @@ def test_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout.splitlines()[-1] == ""
-    for command in ("capture", "doctor", "down", "fault", "lab", "path", "ping", "shell", "status", "up"):
+    for command in ("capture", "doctor", "down", "fault", "lab", "mrc", "path", "ping", "shell", "status", "up"):
         assert f"  {command} " in done.stdout
 
 
