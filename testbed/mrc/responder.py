@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +11,18 @@ import numpy.typing as npt
 from testbed.mrc import psn as psns
 from testbed.mrc.codes import NackReason, SackMark, Syndrome
 from testbed.mrc.memory import Memory
-from testbed.mrc.messages import MessageTable
+from testbed.mrc.messages import MessageTable, Whole
 from testbed.mrc.rows import ACK_OUT, MESSAGE, NACK_OUT, Dscp, Ecn, Flag, Rows
 from testbed.mrc.sacks import Advice, SackBuilder, Trigger
 from testbed.mrc.settings import Settings
-from testbed.mrc.window import ReceiveWindow
+from testbed.mrc.window import ReceiveWindow, is_run
 
 #: PSNs in a receive window's unit.
 _MPR_UNIT = 128
 _MSN_MASK = 0xFFFFFF
 _URGENT = int(Flag.A | Flag.RTX)
 _NO_NACKS = np.zeros(0, NACK_OUT)
+_NO_ACKS = np.zeros(0, ACK_OUT)
 _NO_MESSAGES = np.zeros(0, MESSAGE)
 
 
@@ -62,6 +64,15 @@ class ResponderCounters:
     mrc_probes_received: int = 0
 
 
+class _Wrong(NamedTuple):
+    """Why a queue pair went into error: number and PSN of what is refused, and how many of its batch it came after."""
+
+    syndrome: Syndrome
+    number: int
+    psn: int
+    taken: int
+
+
 class Responder:
     """One queue pair's responder. Sans IO: rows in, rows out.
 
@@ -84,14 +95,14 @@ class Responder:
         self._memory = memory
         size = settings.mpr * _MPR_UNIT
         self._window = ReceiveWindow(first_psn, size)
-        self._messages = MessageTable(first_psn, settings.pmtu, size)
+        self._messages = MessageTable(first_psn, settings.pmtu)
         self._sacks = SackBuilder(qp, dqp, settings.mpr, settings.sack_packets, self._window)
-        self._complete: list[Rows] = []
+        self._complete: list[tuple[int, int, int, int, bool, int]] = []  # MESSAGE rows
         self._nacks: list[Rows] = []
         self._out_of_order: list[tuple[int, int]] = []  # number and last PSN of messages complete before their turn
         self._acknowledged = 0
         self._ack_again = False
-        self._nak: tuple[int, int] | None = None  # number and PSN of what was refused
+        self._nak: _Wrong | None = None
         self._nak_owed = False
 
     @property
@@ -122,35 +133,37 @@ class Responder:
         psn: npt.NDArray[np.int64] = psns.unwrap(rows["psn"], window.cack)
         trimmed = rows["trimmed"] != 0
         beyond = psn > window.cack + window.size
-        again = window.arrived(psn)
-        again &= ~beyond
-        take: npt.NDArray[np.bool_] = ~(again | beyond | trimmed)
-        every = bool(take.all())
-        if not every and not take.any():
-            self._answer(rows, psn, take, trimmed, beyond)
-            return take
-        new, at = (rows, psn) if every else (rows[take], psn[take])
-        repeats = window.repeats(at)
-        if repeats is not None:
-            take[np.flatnonzero(take)[repeats]] = False
-            every = False
-            new, at = rows[take], psn[take]
-        wrong = self._apply(new, at)
-        if wrong is not None:
-            if count == 1:
-                self._fail(wrong, rows, psn)
-                return np.zeros(1, np.bool_)
-            # Rare, and the last thing that happens: find the first packet at fault, and take those before it.
-            return np.concatenate([self.accept(rows[i : i + 1]) for i in range(count)])
-        self._sacks.arrived(psn if every else psn[take], _trigger(rows, psn, int(take.nonzero()[0][-1])))
-        self._answer(rows, psn, take, trimmed, beyond)
+        away = trimmed | beyond
+        take: npt.NDArray[np.bool_] = ~(window.arrived(psn) | away)
+        new, at = rows, psn
+        taken = int(np.count_nonzero(take))
+        if 0 < taken < count:
+            new, at = rows.take(take.nonzero()[0]), psn[take]
+        if taken > 1 and not is_run(at):
+            repeats = window.repeats(at)
+            if repeats is not None:
+                take[take.nonzero()[0][repeats]] = False
+                new, at = rows.take(take.nonzero()[0]), psn[take]
+                taken = at.size
+        if taken:
+            wrong = self._apply(new, at)
+            if wrong is not None:
+                self._fail(wrong)
+                take[take.nonzero()[0][wrong.taken :]] = False
+                self.counters.mrc_refused_in_error += count - 1 - wrong.taken
+                return take
+            self._sacks.arrived(at, _trigger(new, at, -1))
+        if taken < count:
+            self._answer_others(rows, psn, take, away, beyond)
+        else:
+            self._answer(rows, psn)
         return take
 
     def finish(self, now_ns: int) -> Rows:  # noqa: ARG002 - all parts of the engine are told the time
         """MESSAGE rows complete since the last call; WRITE_IMMs after all before them. Call when all is placed."""
         if not self._complete:
             return _NO_MESSAGES
-        rows = self._complete[0] if len(self._complete) == 1 else np.concatenate(self._complete)
+        rows = np.array(self._complete, MESSAGE)
         self._complete.clear()
         return rows
 
@@ -178,63 +191,77 @@ class Responder:
         counters.mrc_nacks_sent += nacks.size
         return sacks, nacks, acks
 
-    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64]) -> Syndrome | None:
-        """Take first arrivals into account, all or none: what is wrong with one of them, if anything is."""
-        window, counters = self._window, self.counters
-        if not self._memory.check(rows["rkey"], rows["va"], rows["length"])[0].all():
-            return Syndrome.NAK_REMOTE_ACCESS
-        reach = window.reach(psn)
-        complete = self._messages.offer(rows, psn, window.cack, reach)
-        if complete is None:
-            window.unmark(psn)
-            return Syndrome.NAK_INVALID_REQUEST
-        counters.out_of_sequence += window.advance(psn, reach)
-        counters.mrc_packets_placed += psn.size
-        counters.mrc_bytes_placed += int(rows["length"].sum())
-        if complete.last:
-            counters.rx_write_requests += len(complete.last)
-            complete.rows["qp"] = self._qp
-            self._complete.append(complete.rows)
-            if int(complete.rows["number"][-1]) >= self._messages.done:
-                self._out_of_order += zip(complete.rows["number"].tolist(), complete.last, strict=True)
-        return None
+    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64]) -> _Wrong | None:
+        """Take first arrivals into account; those before the first that is at fault, where one is."""
+        window, messages, counters = self._window, self._messages, self.counters
+        permitted = self._memory.permits(rows["rkey"], rows["va"], rows["length"])
+        count = psn.size
+        allowed = count if np.count_nonzero(permitted) == count else int(permitted.argmin())
+        taken = messages.offer(rows[:allowed], psn[:allowed], window.cack)
+        wrong = None
+        if taken < count:
+            syndrome = Syndrome.NAK_INVALID_REQUEST if taken < allowed else Syndrome.NAK_REMOTE_ACCESS
+            at = psn.item(taken)
+            wrong = _Wrong(syndrome, messages.number_of(rows["msn"].item(taken), at, window.cack), at, taken)
+            rows, psn = rows[:taken], psn[:taken]
+        if taken:
+            counters.out_of_sequence += window.add(psn)
+            counters.mrc_packets_placed += taken
+            counters.mrc_bytes_placed += int(np.add.reduce(rows["length"]))
+            whole, consistent = messages.advance(window.cack)
+            if whole:
+                self._tell(whole)
+            if not consistent and wrong is None:
+                wrong = _Wrong(Syndrome.NAK_INVALID_REQUEST, messages.done, messages.head, taken)
+        return wrong
 
-    def _answer(
+    def _tell(self, whole: list[Whole]) -> None:
+        qp, done = self._qp, self._messages.done
+        self.counters.rx_write_requests += len(whole)
+        self._complete += [(qp, m.number, m.va, m.bytes, m.imm is not None, m.imm or 0) for m in whole]
+        self._out_of_order += [(m.number, m.last_psn) for m in whole if m.number >= done]
+
+    def _answer(self, rows: Rows, psn: npt.NDArray[np.int64]) -> None:
+        """Note what SACKs packets that are here ask for."""
+        marked = rows["ecn"] == Ecn.CE
+        if np.count_nonzero(marked):
+            positions = marked.nonzero()[0].tolist()
+            self.counters.np_ecn_marked_roce_packets += len(positions)
+            for i in positions:
+                self._sacks.mark(_trigger(rows, psn, i, SackMark.SKIP_ONCE))
+        urgent = rows["flags"] & _URGENT
+        if np.count_nonzero(urgent):
+            self._sacks.ask(_trigger(rows, psn, urgent.nonzero()[0].item(-1)))
+
+    def _answer_others(
         self,
         rows: Rows,
         psn: npt.NDArray[np.int64],
         taken: npt.NDArray[np.bool_],
-        trimmed: npt.NDArray[np.bool_],
+        away: npt.NDArray[np.bool_],
         beyond: npt.NDArray[np.bool_],
     ) -> None:
-        """Note what SACKs and NACKs the packets ask for."""
-        counters, sacks = self.counters, self._sacks
-        urgent = (rows["flags"] & _URGENT) != 0
-        marked = rows["ecn"] == Ecn.CE
-        here = taken
-        if not taken.all():
-            away = trimmed | beyond
-            if away.any():
-                self._refuse(rows, trimmed & ~beyond, beyond)
-                if (rows["flags"][away] & Flag.A).any():
-                    sacks.ask_for_rest()
-            here = taken | ~beyond & self._window.arrived(psn)
-            again = here & ~taken
-            counters.duplicate_request += int(np.count_nonzero(again))
-            urgent = urgent & here | again
-            marked &= here
-        if marked.any():
-            for i in marked.nonzero()[0].tolist():
-                sacks.mark(_trigger(rows, psn, i, SackMark.SKIP_ONCE))
-        if urgent.any():
-            sacks.ask(_trigger(rows, psn, int(urgent.nonzero()[0][-1])))
+        """Note what SACKs and NACKs packets ask for of which some were not taken."""
+        if away.any():
+            self._refuse(rows, away, beyond)
+            if (rows["flags"][away] & Flag.A).any():
+                self._sacks.ask_for_rest()
+        # What was cut on its way may have arrived whole before.
+        here = (taken | ~beyond & self._window.arrived(psn)).nonzero()[0]
+        if not here.size:
+            return
+        self._answer(rows.take(here), psn[here])
+        again = here[~taken[here]]
+        if again.size:
+            self.counters.duplicate_request += again.size
+            self._sacks.ask(_trigger(rows, psn, again.item(-1)))
 
-    def _refuse(self, rows: Rows, trimmed: npt.NDArray[np.bool_], beyond: npt.NDArray[np.bool_]) -> None:
+    def _refuse(self, rows: Rows, away: npt.NDArray[np.bool_], beyond: npt.NDArray[np.bool_]) -> None:
         """NACKs for packets that were cut, or came from beyond the window."""
-        refused = rows[trimmed | beyond]
+        refused = rows[away]
         lasthop = refused["dscp"] == Dscp.TRIMMED_LASTHOP
         reason = np.where(lasthop, NackReason.TRIMMED_LASTHOP, NackReason.TRIMMED)
-        reason[beyond[trimmed | beyond]] = NackReason.PSN_OOR_WINDOW
+        reason[beyond[away]] = NackReason.PSN_OOR_WINDOW
         nacks = np.zeros(refused.size, NACK_OUT)
         nacks["qp"] = self._qp
         nacks["dqp"] = self._dqp
@@ -250,14 +277,14 @@ class Responder:
         counters.mrc_trimmed_lasthop += int(np.count_nonzero(reason == NackReason.TRIMMED_LASTHOP))
         counters.mrc_psn_oor_window += int(np.count_nonzero(reason == NackReason.PSN_OOR_WINDOW))
 
-    def _fail(self, syndrome: Syndrome, row: Rows, psn: npt.NDArray[np.int64]) -> None:
-        """Refuse a packet, shape (1,), and with it everything from now on."""
-        self.error = syndrome
-        if syndrome is Syndrome.NAK_REMOTE_ACCESS:
+    def _fail(self, wrong: _Wrong) -> None:
+        """Refuse a packet, and with it everything from now on."""
+        self.error = wrong.syndrome
+        if wrong.syndrome is Syndrome.NAK_REMOTE_ACCESS:
             self.counters.resp_remote_access_errors += 1
         else:
             self.counters.mrc_resp_invalid_requests += 1
-        self._nak = self._messages.number_of(int(row["msn"][0]), int(psn[0]), self._window.cack), int(psn[0])
+        self._nak = wrong
         self._nak_owed = True
         self._nacks.clear()
         self._sacks.clear()
@@ -274,22 +301,21 @@ class Responder:
             self._acknowledged = done
         self._ack_again = False
         self.counters.mrc_acks_sent += len(told)
-        if self._nak_owed and self.error is not None and self._nak is not None:
-            number, psn = self._nak
-            told.append((psn, 0, self.error, number))
+        if self._nak_owed and self._nak is not None:
+            told.append((self._nak.psn, 0, self._nak.syndrome, self._nak.number))
             self.counters.mrc_naks_sent += 1
         self._nak_owed = False
-        rows = np.zeros(len(told), ACK_OUT)
-        for row, (psn, flags, syndrome, msn) in zip(rows, told, strict=True):
-            row["psn"] = psn & psns.MASK
-            row["flags"] = flags
-            row["syndrome"] = syndrome
-            row["msn"] = msn & _MSN_MASK
-        rows["qp"] = self._qp
-        rows["dqp"] = self._dqp
-        rows["dscp"] = Dscp.CONTROL
-        return rows
+        if not told:
+            return _NO_ACKS
+        qp, dqp = self._qp, self._dqp
+        return np.array(
+            [
+                (0, qp, dqp, psn & psns.MASK, Dscp.CONTROL, flags, syndrome, msn & _MSN_MASK)
+                for psn, flags, syndrome, msn in told
+            ],
+            ACK_OUT,
+        )
 
 
 def _trigger(rows: Rows, psn: npt.NDArray[np.int64], i: int, mark: SackMark = SackMark.NONE) -> Trigger:
-    return Trigger(int(psn[i]), int(rows["ev"][i]), int(rows["stamp"][i]), mark)
+    return Trigger(psn.item(i), rows["ev"].item(i), rows["stamp"].item(i), mark)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from testbed.mrc import psn as psns
 from testbed.mrc.codes import SackMark
 from testbed.mrc.rows import SACK_OUT, Dscp, Rows
-from testbed.mrc.window import CHUNK, ReceiveWindow
+from testbed.mrc.window import CHUNK, ReceiveWindow, is_run
 
 _CHUNK_BITS = CHUNK.bit_length() - 1
 _NO_SACKS = np.zeros(0, SACK_OUT)
@@ -52,9 +52,9 @@ class SackBuilder:
 
     def arrived(self, psn: npt.NDArray[np.int64], newest: Trigger) -> None:
         """First arrivals, and the latest of them: they are reported when enough have come, or something else asks."""
-        first, last = int(psn[0]) >> _CHUNK_BITS, int(psn[-1]) >> _CHUNK_BITS
-        if psn.size <= 2:
-            self._unreported |= {first, last}
+        first, last = psn.item(0) >> _CHUNK_BITS, psn.item(-1) >> _CHUNK_BITS
+        if is_run(psn):
+            self._unreported.update(range(first, last + 1))
         else:
             self._unreported.update((psn >> _CHUNK_BITS).tolist())
         self._arrivals += psn.size
@@ -99,10 +99,9 @@ class SackBuilder:
         chunks = self._chunks()
         count = max(len(triggers), len(chunks))
         chunks += chunks[:1] * (count - len(chunks))
-        more = triggers[-1]
-        if not more.probe:
-            more = more._replace(mark=SackMark.NONE)  # the mark is told once
-        triggers += [more] * (count - len(triggers))
+        if count > len(triggers):
+            more = triggers[-1]._replace(mark=SackMark.NONE)  # a mark is told once
+            triggers += [more] * (count - len(triggers))
         rows = self._rows(triggers, chunks, advice)
         self.clear()
         return rows
@@ -121,22 +120,18 @@ class SackBuilder:
     def _rows(self, triggers: list[Trigger], chunks: list[int], advice: Advice) -> Rows:
         window = self._window
         cack = window.cack
-        rows = np.zeros(len(triggers), SACK_OUT)
-        rows["qp"] = self._qp
-        rows["dqp"] = self._dqp
-        rows["psn"] = rows["cack_psn"] = cack & psns.MASK
-        rows["dscp"] = Dscp.CONTROL
-        rows["port_state"] = advice.port_state
-        rows["rcv_cwnd_pen"] = advice.rcv_cwnd_pen
-        rows["rcvd_units"] = (advice.received_bytes >> 8) & psns.MASK
-        rows["mpr"] = self._mpr
-        rows["ooo_count"] = min(window.held, _MOST_HELD)
-        for row, trigger, chunk, bitmap in zip(rows, triggers, chunks, window.bitmaps(chunks), strict=True):
-            row["m"] = trigger.mark
-            row["pr"] = trigger.probe
-            row["ack_psn_offset"] = max(trigger.psn - cack, _FURTHEST_BACK)
-            row["entropy"] = trigger.ev
-            row["stamp"] = trigger.stamp
-            row["sack_offset"] = chunk * CHUNK - cack
-            row["bitmap"] = bitmap
-        return rows
+        wire_cack = cack & psns.MASK
+        held = min(window.held, _MOST_HELD)
+        units = (advice.received_bytes >> 8) & psns.MASK
+        return np.array(
+            [
+                (
+                    *(0, self._qp, self._dqp, wire_cack, Dscp.CONTROL, 0),  # path to flags
+                    *(trigger.mark, trigger.probe, max(trigger.psn - cack, _FURTHEST_BACK), trigger.ev),
+                    *(advice.port_state, wire_cack, self._mpr, chunk * CHUNK - cack, bitmap),
+                    *(trigger.stamp, held, 0, advice.rcv_cwnd_pen, units),  # restore_cwnd: 0
+                )
+                for trigger, chunk, bitmap in zip(triggers, chunks, window.bitmaps(chunks), strict=True)
+            ],
+            SACK_OUT,
+        )
