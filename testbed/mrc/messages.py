@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,31 @@ _STRETCH = 6
 #: Where in a row, in bytes: rqmsn and msn side by side; rkey and dma_length side by side.
 _NUMBERS_AT = WRITE_IN.fields["rqmsn"][1] if WRITE_IN.fields else 0
 _KEY_AT = WRITE_IN.fields["rkey"][1] if WRITE_IN.fields else 0
+
+
+class Packet(NamedTuple):
+    """A WRITE_IN row as Python numbers."""
+
+    t_ns: int
+    qp: int
+    ev: int
+    psn: int
+    plane: int
+    dscp: int
+    ecn: int
+    flags: int
+    opcode: int
+    rqmsn: int
+    msn: int
+    stamp: int
+    va: int
+    rkey: int
+    dma_length: int
+    imm: int
+    length: int
+    frame: int
+    at: int
+    trimmed: int
 
 
 class Whole(NamedTuple):
@@ -156,18 +181,22 @@ class MessageTable:
         ahead = (msn - self.done) & _MASK_16
         return self.done + ahead if ahead <= psn - max(self.head, cack) else self.done
 
+    def offer_few(self, packets: Sequence[Packet], psn: Sequence[int], cack: int) -> int:
+        """As offer(), one by one."""
+        for i, (packet, number) in enumerate(zip(packets, psn, strict=True)):
+            if not self._take(packet, number, cack):
+                return i
+        return len(psn)
+
     def _take_all(self, rows: Rows, psn: npt.NDArray[np.int64], cack: int, begin: int, end: int) -> int:
         """Take rows one by one; the index of the first that contradicts, else ``end``."""
         if begin == end:
             return end
-        packets: Iterable[tuple[int, ...]] = rows[begin:end].tolist()
-        for i, (packet, number) in enumerate(zip(packets, psn[begin:end].tolist(), strict=True), begin):
-            if not self._take(packet, number, cack):
-                return i
-        return end
+        packets = [Packet._make(row) for row in rows[begin:end].tolist()]
+        return begin + self.offer_few(packets, psn[begin:end].tolist(), cack)
 
-    def _take(self, packet: tuple[int, ...], psn: int, cack: int) -> bool:
-        """Take one packet, a WRITE_IN row; whether it fits. Nothing has changed where it does not."""
+    def _take(self, packet: Packet, psn: int, cack: int) -> bool:
+        """Take one packet; whether it fits. Nothing has changed where it does not."""
         opcode, rqmsn, msn, _, va, rkey, dma, imm, length = packet[8:17]
         done, pmtu = self.done, self._pmtu
         kind = _KINDS.get(opcode)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from testbed.mrc import psn as psns
 from testbed.mrc.codes import SackMark
 from testbed.mrc.rows import SACK_OUT, Dscp, Rows
-from testbed.mrc.window import CHUNK, ReceiveWindow, is_run
+from testbed.mrc.window import CHUNK, CHUNK_BITS, ReceiveWindow
 
-_CHUNK_BITS = CHUNK.bit_length() - 1
+#: An enumeration's member costs a look-up of a microsecond each time.
+_CONTROL = int(Dscp.CONTROL)
 _NO_SACKS = np.zeros(0, SACK_OUT)
 #: ooo_count has 15 bits, ack_psn_offset 16 with a sign.
 _MOST_HELD = (1 << 15) - 1
@@ -50,14 +51,10 @@ class SackBuilder:
         self._marked: dict[int, Trigger] = {}
         self._probe: Trigger | None = None
 
-    def arrived(self, psn: npt.NDArray[np.int64], newest: Trigger) -> None:
-        """First arrivals, and the latest of them: they are reported when enough have come, or something else asks."""
-        first, last = psn.item(0) >> _CHUNK_BITS, psn.item(-1) >> _CHUNK_BITS
-        if is_run(psn):
-            self._unreported.update(range(first, last + 1))
-        else:
-            self._unreported.update((psn >> _CHUNK_BITS).tolist())
-        self._arrivals += psn.size
+    def arrived(self, chunks: Iterable[int], count: int, newest: Trigger) -> None:
+        """First arrivals, ``count`` in ``chunks``: they are told when enough have come, or something else asks."""
+        self._unreported.update(chunks)
+        self._arrivals += count
         self._newest = newest
         if self._arrivals >= self._packets:
             self._due = newest
@@ -73,7 +70,7 @@ class SackBuilder:
 
     def mark(self, trigger: Trigger) -> None:
         """A packet came with ECN CE."""
-        self._marked[trigger.ev] = trigger
+        self._marked[trigger.ev] = trigger._replace(mark=SackMark.SKIP_ONCE)
 
     def probe(self, ev: int, stamp: int) -> None:
         """A reliability probe came; of several the newest is answered."""
@@ -109,7 +106,7 @@ class SackBuilder:
     def _chunks(self) -> list[int]:
         """What the bitmaps must cover: at least the chunk of the first PSN that is missing."""
         window = self._window
-        hole = (window.cack + 1) >> _CHUNK_BITS
+        hole = (window.cack + 1) >> CHUNK_BITS
         if not window.held:
             return [hole]
         above = window.chunks_above()
@@ -126,7 +123,7 @@ class SackBuilder:
         return np.array(
             [
                 (
-                    *(0, self._qp, self._dqp, wire_cack, Dscp.CONTROL, 0),  # path to flags
+                    *(0, self._qp, self._dqp, wire_cack, _CONTROL, 0),  # path to flags
                     *(trigger.mark, trigger.probe, max(trigger.psn - cack, _FURTHEST_BACK), trigger.ev),
                     *(advice.port_state, wire_cack, self._mpr, chunk * CHUNK - cack, bitmap),
                     *(trigger.stamp, held, 0, advice.rcv_cwnd_pen, units),  # restore_cwnd: 0

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
 #: PSNs that one SACK's bitmap covers.
-CHUNK = 64
-_CHUNK_BITS = 6
+CHUNK_BITS = 6
+CHUNK = 1 << CHUNK_BITS
 
 
 def is_run(psn: npt.NDArray[np.int64]) -> bool:
     """Whether each of ``psn`` (n,), n > 0, is one above the one before."""
     return psn.size == 1 or int(np.count_nonzero(psn[1:] - psn[:-1] == 1)) == psn.size - 1
+
+
+def chunks_of(psn: npt.NDArray[np.int64]) -> Iterable[int]:
+    """The chunks (PSN // 64) that ``psn`` (n,), n > 0, are in, each once at least."""
+    if is_run(psn):
+        return range(psn.item(0) >> CHUNK_BITS, (psn.item(-1) >> CHUNK_BITS) + 1)
+    chunks: list[int] = (psn >> CHUNK_BITS).tolist()
+    return chunks
 
 
 class ReceiveWindow:
@@ -69,17 +79,8 @@ class ReceiveWindow:
         Returns:
             How many came out of sequence: not next above the highest before.
         """
-        have, mask = self._have, self._mask
-        have[psn & mask] = True
-        start = (self.cack + 1) & mask
-        moved = 0
-        if have[start]:
-            moved = int(have[start:].argmin())
-            if moved == 0:  # no zero up to the ring's end; there is one before ``start``, as the ring is never full
-                moved = have.size - start + int(have.argmin())
-            self._clear(start, (start + moved) & mask)
-            self.cack += moved
-        self.held += psn.size - moved
+        self._have[psn & self._mask] = True
+        self._advance(psn.size)
         if is_run(psn) and psn.item(0) > self.top:
             skipped = psn.item(0) - self.top > 1
             self.top = psn.item(-1)
@@ -92,6 +93,32 @@ class ReceiveWindow:
         self.top = max(self.top, int(highest[-1]))
         return psn.size - in_sequence
 
+    def awaits(self, psn: int) -> bool:
+        """Whether ``psn`` is in the window and has not arrived."""
+        return self.cack < psn <= self.cack + self.size and not self._have[psn & self._mask]
+
+    def add_few(self, psn: list[int]) -> int:
+        """As add(), cheaper for a few."""
+        out_of_sequence = 0
+        for one in psn:
+            self._have[one & self._mask] = True
+            out_of_sequence += one != self.top + 1
+            self.top = max(self.top, one)
+        self._advance(len(psn))
+        return out_of_sequence
+
+    def _advance(self, added: int) -> None:
+        have, mask = self._have, self._mask
+        start = (self.cack + 1) & mask
+        moved = 0
+        if have[start]:
+            moved = int(have[start:].argmin())
+            if moved == 0:  # no zero up to the ring's end; there is one before ``start``, as the ring is never full
+                moved = have.size - start + int(have.argmin())
+            self._clear(start, (start + moved) & mask)
+            self.cack += moved
+        self.held += added - moved
+
     def _clear(self, start: int, stop: int) -> None:
         if start < stop:
             self._have[start:stop] = False
@@ -103,7 +130,7 @@ class ReceiveWindow:
         """The chunks (PSN // 64) with arrivals above ``cack``."""
         if not self.held:
             return []
-        chunks = np.arange((self.cack + 1) >> _CHUNK_BITS, (self.top >> _CHUNK_BITS) + 1)
+        chunks = np.arange((self.cack + 1) >> CHUNK_BITS, (self.top >> CHUNK_BITS) + 1)
         found: list[int] = chunks[self._chunks[chunks & (len(self._chunks) - 1)].any(axis=1)].tolist()
         return found
 
