@@ -2,9 +2,8 @@
 
     python -m tests.bench.nic_pair [--lab reference] [--seconds 3] [--size 1048576] [--latency]
 
-Figures are of this machine at this moment. Wall-clock time of a stage includes what the kernel does within its system
-calls, which on veth links is all of the fabric's forwarding in the sender's `send`; and, on a busy machine, waiting
-for a processor.
+Figures are of this machine at this moment. A stage's processor time includes what the kernel does within its system
+calls, which on veth links is all of the fabric's forwarding in the sender's `send`.
 """
 
 from __future__ import annotations

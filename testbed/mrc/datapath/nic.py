@@ -200,6 +200,7 @@ class SoftNic:
         With ``imm`` it is a WRITE_IMM. Raises UsageError where the queue pair cannot take it.
         """
         self.engine.post_write(qp, wr_id, source, length, va, rkey, imm)
+        self._sender.more = True
 
     def completions(self) -> Rows:
         """COMPLETION rows since the last call."""

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,13 @@ from testbed.mrc.datapath.nic import SoftNic
 from testbed.mrc.datapath.outlet import Outlet
 from testbed.mrc.datapath.plan import NicPlan
 from testbed.mrc.datapath.ring import PacketRing, frame_bytes
+from testbed.mrc.datapath.sender import path_table
 from testbed.mrc.memory import MemoryRegion
 from testbed.mrc.queuepair import QueuePair
-from testbed.mrc.rows import Rows
+from testbed.mrc.rows import WRITE_OUT, Flag, Rows
+from testbed.mrc.wire.codec import Payloads, WriteEncoder
 from testbed.mrc.wire.table import load
+from tests.netns.mrc.ring_run import Batch
 
 _PLANS, _CONTROL = 10, 11
 _DEADLINE_S = 20
@@ -174,17 +178,14 @@ def hostile(pair: Pair) -> dict[str, Any]:
     outer = bytes.fromhex(plan.peers[0].destinations[:32])
     packets = [genuine[0][:88] + random.bytes(int(size)) for size in random.integers(0, 4000, 200)]
     for packet in genuine[:2]:
-        packets += [damaged(packet, at, outer) for at in range(88, len(packet), 97)]
-        packets += [packet[:size] for size in range(84, len(packet), 211)]
-        packets.append(packet[:64] + os.urandom(16) + packet[80:])
-        spoofed = bytearray(packet)
-        spoofed[48:64] = bytes.fromhex("fd00" + "00" * 13 + "99")
-        packets.append(bytes(spoofed))
-        packets.append(packet)
+        packets += [damaged(packet, at) for at in range(88, len(packet), 97)]
+        packets += [packet[:size] for size in range(88, len(packet), 211)]
+    noise = len(packets)
+    foreign = replace(plan, address="fd00::99")
+    packets += forged(foreign, other.attributes.qpn, 3) + forged(plan, other.attributes.qpn + 100, 4)
+    packets += genuine[:2]
     with inside(plan.netns_fd, "a"):
         outlet = Outlet(open_sender("a"))
-    from tests.netns.mrc.ring_run import Batch
-
     addressed = [relabelled(packet, outer) for packet in packets]
     expected = len(addressed)
     for start in range(0, expected, 32):
@@ -196,6 +197,7 @@ def hostile(pair: Pair) -> dict[str, Any]:
     return {
         "first": first,
         "sent": outlet.sent,
+        "noise": noise,
         "refused": sum(outlet.refused.values()),
         "more": {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)},
         "untouched": int(memory.data[0]) == 0,
@@ -212,10 +214,18 @@ def taken(ring: PacketRing) -> list[bytes]:
     return found
 
 
-def damaged(packet: bytes, at: int, outer: bytes) -> bytes:
-    changed = bytearray(packet)
-    changed[at] ^= 0x10
-    return bytes(changed)
+def damaged(packet: bytes, at: int) -> bytes:
+    return packet[:at] + bytes([packet[at] ^ 0x10]) + packet[at + 1 :]
+
+
+def forged(plan: NicPlan, qpn: int, count: int) -> list[bytes]:
+    """WRITEs that are right in themselves, from this NIC to a queue pair of this number."""
+    payloads, data = Payloads(), np.zeros(4096, np.uint8)
+    encoder = WriteEncoder(load(), path_table(plan), payloads, count, 4096)
+    rows = np.zeros(count, WRITE_OUT)
+    rows["source"], rows["length"], rows["dqp"] = payloads.register(data), 4096, qpn
+    rows["opcode"], rows["flags"] = 0xC7, Flag.TS
+    return encoder.encode(rows).packets()
 
 
 def relabelled(packet: bytes, outer: bytes) -> bytes:
