@@ -4,13 +4,14 @@ The kernel's queueing disciplines that mark are not everywhere; nf_tables with i
 may use it. It sees a packet before the port's own queue does, and not how full that is, so that it keeps an account of
 its own, in a bucket of tokens: the bucket's room is the threshold, what comes in is a little less than the link's rate.
 A packet takes tokens for its bytes. One that finds too few takes what there is, and is marked if it is ECN-capable
-(RFC 3168 §5): while more arrives than drains every packet is marked, and none while less does.
+(RFC 3168 §5). So nothing is marked while less arrives than drains, and once the threshold is reached all of it while
+much more does; in between, within a token a packet, a share.
 
 nf_tables can count bytes by itself, but gives such a bucket a second's worth of room beside the one asked for: far more
 than a queue holds. So bytes are counted in tokens that stand for a power of two of them: one for each whole one in the
 frame, and of the rest each binary digit now and then, every second, fourth, … packet that has it. Over several packets
-the sum is that of their bytes, to half a percent. A frame counts as twice the MTU at most; only segmentation offload
-(of TCP) makes longer ones.
+the sum is that of their bytes, to half a percent. A packet shorter than a token takes one now and then, and is marked
+only then. A frame counts as twice the MTU at most; only segmentation offload (of TCP) makes longer ones.
 """
 
 from __future__ import annotations
