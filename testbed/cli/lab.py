@@ -78,6 +78,7 @@ def describe(loaded: Lab) -> dict[str, Any]:
         "time_scale": loaded.time_scale,
         "mtu": loaded.link.mtu,
         "queue_bytes": loaded.queue_bytes,
+        "ecn_bytes": loaded.ecn_bytes,
         "active_evs": loaded.evs.active,
         "limits": {name: str(limit) for name, limit in loaded.limits.items()},
         "roles": {name: list(role.argv) for name, role in loaded.roles.named().items()},
@@ -115,6 +116,8 @@ def _print(facts: dict[str, Any]) -> None:
         row("rate", "unshaped")
     else:
         row("rate, emulated", f"{format_rate(rate['emulated'])} a link, {format_size(facts['queue_bytes'])} of queue")
+        marks = facts["ecn_bytes"]
+        row("ECN", "off" if marks is None else f"marked beyond {format_size(marks)} of queue, between switches")
         row("rate, represented", f"{format_rate(rate['represented'])} a link, at time scale {facts['time_scale']:g}")
     row("MTU", f"{facts['mtu']} bytes")
     row("active EVs", f"{facts['active_evs']} a queue pair, where its hosts have as many paths")

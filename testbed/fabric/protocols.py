@@ -164,6 +164,14 @@ class Switch(Node, Protocol):
         """Packets shifted, and packets dropped for a foreign uSID."""
         ...
 
+    def ecn_marked(self) -> Mapping[str, int]:
+        """Port that leads to another switch → packets it marked (ECN, RFC 3168) since the fabric came up.
+
+        Ports that lead to hosts are not in it: the last hop never marks. Raises UnsupportedError with the reason
+        where ``capabilities`` lacks ``ecn``.
+        """
+        ...
+
     def reboot(self, kind: str, on_phase: PhaseSink, *, stop: Callable[[float], bool]) -> None:
         """Go through a whole reboot, reporting each phase when it is reached, and return when it forwards again.
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A packet of the MTU must leave an emulated port within this; ours, so that timers and queues keep a meaning.
 _SLOWEST_PACKET_SECONDS = 0.1
+#: A shaped port lets so many packets of the MTU through at once: behind it they stand in line for nobody.
+_UNQUEUED_PACKETS = 2
 _NOT_FOR_UNICAST = tuple(map(IPv6Network, ("ff00::/8", "fe80::/10", "::/32")))
 
 
@@ -49,6 +51,9 @@ def _link(lab: Lab) -> Iterator[Problem]:
         if queue is not None:
             remedy = "give link.rate, or remove link.queue"
             yield Problem(("link", "queue"), LabError("an unshaped link has no queue to size", remedy=remedy))
+        if lab.link.ecn not in (None, "off"):
+            remedy = "give link.rate, or remove link.ecn"
+            yield Problem(("link", "ecn"), LabError("an unshaped link has no queue to mark from", remedy=remedy))
         return
     seconds = mtu * 8 / rate
     if seconds > _SLOWEST_PACKET_SECONDS:
@@ -69,6 +74,31 @@ def _link(lab: Lab) -> Iterator[Problem]:
             remedy="deepen link.queue, or remove it for the default",
         )
         yield Problem(("link", "queue"), error)
+    yield from _ecn(lab, rate, holds)
+
+
+def _ecn(lab: Lab, rate: int, holds: int | None) -> Iterator[Problem]:
+    threshold, marks, mtu = lab.link.ecn, lab.ecn_bytes, lab.link.mtu
+    if threshold is None or marks is None or holds is None:
+        return
+    error = None
+    found = f"{threshold}: {marks} bytes at {format_rate(rate)} emulated"
+    if marks < _UNQUEUED_PACKETS * mtu:
+        error = LabError(
+            "this threshold marks packets that met no others",
+            found=found,
+            expected=f"at least {_UNQUEUED_PACKETS} packets of the MTU, {_UNQUEUED_PACKETS * mtu} bytes",
+            remedy="raise link.ecn, or remove it for the default",
+        )
+    elif marks > holds:
+        error = LabError(
+            "this queue drops before it marks",
+            found=found,
+            expected=f"at most what the queue holds, {holds} bytes",
+            remedy="lower link.ecn, deepen link.queue, or remove link.ecn for the default",
+        )
+    if error is not None:
+        yield Problem(("link", "ecn"), error)
 
 
 def _absent(lab: Lab) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Network
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -53,6 +53,16 @@ def _network(text: object) -> IPv6Network:
         raise LabError("this is not an IPv6 prefix", found=repr(text), expected=expected, remedy=remedy) from None
 
 
+def _ecn_threshold(text: object) -> quantities.Depth | Literal["off"]:
+    if text == "off":
+        return "off"
+    try:
+        return quantities.parse_depth(text)
+    except LabError as error:
+        error.expected += ", or off"
+        raise
+
+
 def _limit(pair: tuple[str, object]) -> Limit:
     name, text = pair
     if name not in FIGURES:
@@ -90,6 +100,13 @@ QueueDepth = Annotated[
     checked(quantities.parse_depth),
     PlainSerializer(str, return_type=str),
     _text_schema(f"{quantities.TIME_PATTERN}|{quantities.SIZE_PATTERN}", ["10ms", "128KiB"]),
+]
+#: What a queue holds when marking begins, or ``off``.
+EcnThreshold = Annotated[
+    quantities.Depth | Literal["off"],
+    checked(_ecn_threshold),
+    PlainSerializer(str, return_type=str),
+    _text_schema(f"{quantities.TIME_PATTERN}|{quantities.SIZE_PATTERN}|^off$", ["3ms", "36KiB", "off"]),
 ]
 #: An IPv6 prefix.
 Prefix = Annotated[

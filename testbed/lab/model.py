@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from testbed.lab.absent import parse_absent
-from testbed.lab.fields import Duration, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
+from testbed.lab.fields import Duration, EcnThreshold, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
 from testbed.lab.roles import Roles
 from testbed.lab.shape import Shape
 from testbed.lab.topology import Topology
@@ -23,6 +23,11 @@ DEFAULT_NIC_PREFIX: Final = "fd8e:4a17:c2b6::/48"
 #: A queue nobody sized holds this long at the emulated rate, and never less than so many packets of the MTU.
 DEFAULT_QUEUE_SECONDS: Final = 0.010
 DEFAULT_QUEUE_PACKETS: Final = 16
+#: A queue whose marking nobody sized marks (ECN) from this share of it on, and never from less than so many packets of
+#: the MTU. The three quarters left take what arrives while senders learn of the marks; four packets are twice what a
+#: shaped port ahead lets through at once, so that a flow which finds no other in its way is never marked.
+DEFAULT_ECN_SHARE: Final = 0.25
+DEFAULT_ECN_PACKETS: Final = 4
 
 
 class LinkSettings(Section):
@@ -37,6 +42,10 @@ class LinkSettings(Section):
     queue: Annotated[
         QueueDepth | None,
         Field(description="What a port's queue holds: a time at the emulated rate, or a size. Needs a rate."),
+    ] = None
+    ecn: Annotated[
+        EcnThreshold | None,
+        Field(description="What a queue between switches holds when it begins to mark (ECN), or off. Needs a rate."),
     ] = None
 
 
@@ -142,7 +151,17 @@ class Lab(Section):
             return None
         if queue is None:
             return max(round(rate / 8 * DEFAULT_QUEUE_SECONDS), DEFAULT_QUEUE_PACKETS * self.link.mtu)
-        return queue.octets if queue.octets is not None else round(rate / 8 * (queue.seconds or 0.0))
+        return queue.octets_at(rate)
+
+    @property
+    def ecn_bytes(self) -> int | None:
+        """Bytes in the queue of a port between switches from which on it marks; None where no port does."""
+        rate, queue, threshold = self.emulated_rate, self.queue_bytes, self.link.ecn
+        if rate is None or queue is None or threshold == "off":
+            return None
+        if threshold is None:
+            return min(queue, max(round(queue * DEFAULT_ECN_SHARE), DEFAULT_ECN_PACKETS * self.link.mtu))
+        return threshold.octets_at(rate)
 
     @classmethod
     def load(cls, path_or_name: str | Path) -> Lab:

@@ -46,6 +46,10 @@ class Depth:
     seconds: float | None = None
     octets: int | None = None
 
+    def octets_at(self, rate: int) -> int:
+        """Bytes of it where the link carries ``rate`` bit/s."""
+        return self.octets if self.octets is not None else round(rate / 8 * (self.seconds or 0.0))
+
     def __str__(self) -> str:
         return format_size(self.octets) if self.octets is not None else format_time(self.seconds or 0.0)
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from testbed.fabric.netns import snapshot
+from testbed.fabric.netns import netlink
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
 from testbed.fabric.netns.syscalls import CLONE_NEWNET, CLONE_NEWUSER, set_parent_death_signal, setns, unshare
@@ -97,7 +97,7 @@ def main() -> None:
         if not select.select([events], [], [], max(0.0, deadline - time.monotonic()))[0]:
             missing = sorted(set(names.values()) - set(gone))
             sys.exit(f"the kernel still holds {', '.join(missing)} after {DEADLINE_S} s")
-        for kind, body in snapshot.messages(events.recv(1 << 18)):
+        for kind, body in netlink.messages(events.recv(1 << 18)):
             index = int.from_bytes(body[4:8], sys.byteorder)
             if kind == _RTM_DELLINK and index in names:
                 gone.setdefault(names[index], time.monotonic_ns())

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from testbed.fabric.netns import messages, snapshot
+from testbed.fabric.netns import messages, netlink
 from testbed.fabric.netns.state import Device
 
 #: Descriptor that names the other namespace.
@@ -27,7 +27,7 @@ def connect(name: str, index: int, number: int) -> None:
     request[6] |= _NLM_F_ACK
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as sock:
         sock.send(request)
-        ((kind, body),) = snapshot.messages(sock.recv(65_536))
+        ((kind, body),) = netlink.messages(sock.recv(65_536))
     code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
     if kind != _NLMSG_ERROR or code:
         raise OSError(code, f"no veth pair into another namespace: {os.strerror(code)}")

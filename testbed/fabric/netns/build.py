@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbed.errors import InfrastructureError, UnsupportedError
-from testbed.fabric.netns import messages, snapshot
-from testbed.fabric.netns.batches import Batch, Executed, executed, netlink_request
+from testbed.fabric.netns import marking, messages, snapshot
+from testbed.fabric.netns.batches import Batch, Executed, Refused, executed, netlink_request
 from testbed.fabric.netns.channel import Message
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
@@ -42,6 +42,10 @@ _PROFILES = {"host": _COMMON, "switch": [*_COMMON, ("ipv6/conf/all/forwarding", 
 _MIB_PER_NODE, _MIB_PER_LINK = 0.15, 0.11
 # Small enough that the keeper works on one part while this process prepares the next or looks at the one before.
 _NAMESPACES_PER_REQUEST = 16
+_MARKING = "marking"
+_NOTHING_REFUSED = Executed((), ())
+#: What a kernel answers to something it does not know.
+_CANNOT = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL, errno.EPROTONOSUPPORT)
 _VERIFY_DEADLINE_S = 15.0
 _VERIFY_INTERVAL_S = 0.002
 
@@ -76,18 +80,27 @@ def available_mib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20
 
 
-def build(client: KeeperClient, plan: FabricPlan, switches: Iterable[str], progress: Progress) -> None:
+def build(client: KeeperClient, plan: FabricPlan, switches: Iterable[str], progress: Progress) -> str | None:
     """Make everything of a plan and return once it has been read back and found equal to it.
 
-    Raises UnsupportedError for what the kernel lacks, InfrastructureError for anything else that failed.
+    A kernel that cannot mark (ECN) gets the fabric without: returns its reason then, and ``plan`` has no marker left.
+
+    Raises UnsupportedError for anything else the kernel lacks, InfrastructureError for what failed otherwise.
     """
+    cannot_mark: str | None = None
     progress("namespaces", 0, len(plan.namespaces))
     names = {number: node for node, number in plan.namespaces.items()}
     for part, answer, _ in client.pipelined(_requests(plan, switches)):
-        if part.batches:
-            raise_refusals(executed(answer), part.batches, names, part.step)
+        done = executed(answer) if part.batches else _NOTHING_REFUSED
+        if part.step == _MARKING and done.refusals and done.refusals[0].errno in _CANNOT:
+            cannot_mark = _words(done.refusals[0])
+        else:
+            raise_refusals(done, part.batches, names, part.step)
         progress(part.step, part.done, part.total)
+    if cannot_mark is not None:
+        plan.without_marking()
     wait_until_as_planned(client, plan, list(plan.nodes), progress)
+    return cannot_mark
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,7 @@ def _requests(plan: FabricPlan, switches: Iterable[str]) -> Iterator[tuple[_Part
     steps: list[tuple[str, list[Callable[[], Batch]]]] = [
         ("links", [partial(_link_batch, number, links) for number, links in by_namespace.items()]),
         ("tables", [partial(_state_batch, plan, node) for node in plan.nodes]),
+        (_MARKING, [partial(_marking_batch, plan, node) for node, state in plan.nodes.items() if state.markers]),
     ]
     for step, encoders in steps:
         for start in range(0, len(encoders), _NAMESPACES_PER_REQUEST):
@@ -134,8 +148,17 @@ def _state_batch(plan: FabricPlan, node: str) -> Batch:
     return plan.namespaces[node], messages.join(state_messages(plan.nodes[node], plan.burst))
 
 
+def _marking_batch(plan: FabricPlan, node: str) -> Batch:
+    names = {device.ifindex: device.name for device in plan.nodes[node].devices}
+    requests = [marking.install(marker, names[marker.ifindex]) for marker in sorted(plan.nodes[node].markers)]
+    return plan.namespaces[node], messages.join(message for each in requests for message in each)
+
+
 def state_messages(state: NodeState, burst: int) -> list[bytes]:
-    """Requests that give a node its state, in an order the kernel accepts; idempotent."""
+    """Requests that give a node its state, in an order the kernel accepts; idempotent.
+
+    Its markers stay out of it: they outlive whatever happens to a link, and with them their counts.
+    """
     return [
         *(messages.link_up(device.ifindex) for device in sorted(state.devices) if device.up),
         *(messages.shaper(shaper, burst) for shaper in sorted(state.shapers)),
@@ -157,8 +180,8 @@ def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int,
     refusal = done.refusals[0]
     node = names[batches[refusal.batch][0]]
     where = f"{step} of {node}, request {refusal.index}"
-    found = f"{os.strerror(refusal.errno)} ({errno.errorcode.get(refusal.errno, refusal.errno)}) {refusal.text}".strip()
-    if refusal.errno in (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+    found = _words(refusal)
+    if refusal.errno in _CANNOT:
         raise UnsupportedError(
             "the kernel does not know what this fabric is made of",
             where=where,
@@ -171,6 +194,11 @@ def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int,
             "the machine ran out of memory or descriptors", where=where, found=found, remedy="use a smaller lab"
         )
     raise InfrastructureError("the kernel refused part of the fabric", where=where, found=found)
+
+
+def _words(refusal: Refused) -> str:
+    name = errno.errorcode.get(refusal.errno, refusal.errno)
+    return f"{os.strerror(refusal.errno)} ({name}) {refusal.text}".strip()
 
 
 def _silent(_step: str, _done: int, _total: int) -> None:

@@ -52,12 +52,12 @@ def bring_up(
     try:
         planned = plan(lab, addresses)
         client.greet()
-        build.build(client, planned, topology.switches, progress)
-        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid()})
+        cannot_mark = build.build(client, planned, topology.switches, progress)
+        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid(), "cannot_mark": cannot_mark})
     except BaseException:
         client.close()
         raise
-    return NetnsFabric(client, lab, addresses, planned, label, logs)
+    return NetnsFabric(client, lab, addresses, planned, label, logs, cannot_mark)
 
 
 def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
@@ -77,14 +77,28 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
             remedy=f"use that version, or end it with `testbed down {name}`",
         ) from error
     addresses = AddressPlan(lab)
-    return NetnsFabric(client, lab, addresses, plan(lab, addresses), name, logs)
+    planned = plan(lab, addresses)
+    cannot_mark = notes.get("cannot_mark")
+    if cannot_mark is not None:
+        planned.without_marking()
+    return NetnsFabric(client, lab, addresses, planned, name, logs, cannot_mark)
 
 
 class NetnsFabric:
-    """A running fabric of namespaces; see :class:`testbed.fabric.protocols.Fabric`."""
+    """A running fabric of namespaces; see :class:`testbed.fabric.protocols.Fabric`.
+
+    ``cannot_mark``: the kernel's reason where the lab wants ECN marks and it cannot make them.
+    """
 
     def __init__(
-        self, client: KeeperClient, lab: Lab, addresses: AddressPlan, planned: FabricPlan, name: str, logs: Path | None
+        self,
+        client: KeeperClient,
+        lab: Lab,
+        addresses: AddressPlan,
+        planned: FabricPlan,
+        name: str,
+        logs: Path | None,
+        cannot_mark: str | None,
     ) -> None:
         self.client = client
         self.plan = planned
@@ -93,6 +107,7 @@ class NetnsFabric:
         self._addresses = addresses
         self._name = name
         self._logs = logs
+        self._cannot_mark = cannot_mark
         self._logged: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -119,7 +134,7 @@ class NetnsFabric:
     @cached_property
     def capabilities(self) -> Capabilities:
         """What it can do, and why not the rest. Found out when first asked for."""
-        return capabilities.find(rootless=self.client.facts["rootless"])
+        return capabilities.find(self._lab, rootless=self.client.facts["rootless"], cannot_mark=self._cannot_mark)
 
     def host(self, name: str) -> NetnsHost:
         """The host of this name. Raises LabError with the nearest name."""

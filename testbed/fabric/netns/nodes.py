@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, nearest
-from testbed.fabric.netns import build, messages, processes, snapshot
+from testbed.fabric.netns import build, marking, messages, processes, snapshot
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import Action, NodeState, Route
 from testbed.fabric.protocols import Completed, PhaseSink, Ready, UsidCounters
@@ -120,6 +120,15 @@ class NetnsSwitch(NetnsNode):
         # route's own errors rise for the same packets when a shifted destination is unknown, and must not be added.
         packets = counters.get((own.prefix, own.length), (0, 0, 0))[0]
         return UsidCounters(shifted=packets, foreign=counters.get((catch_all.prefix, catch_all.length), (0, 0, 0))[2])
+
+    def ecn_marked(self) -> Mapping[str, int]:
+        """Port that leads to another switch → packets it marked (ECN); see the protocol."""
+        reason = self._fabric.capabilities.reason_against("ecn")
+        if reason is not None:
+            raise UnsupportedError(f"{self._name} does not mark packets", where=self._fabric.name, found=reason)
+        marking_ports = {marker.ifindex for marker in self.planned.markers}
+        names = sorted(device.name for device in self.planned.devices if device.ifindex in marking_ports)
+        return marking.marked(self._fabric.client, self.namespace, names)
 
     def _seg6local_routes(self) -> tuple[Route, Route]:
         routes = {route.action: route for route in self.planned.routes}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from testbed.addressing import ORDINARY, AddressPlan
+from testbed.fabric.netns import marking
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, NodeState, Route, Shaper
 from testbed.lab import Lab, Link, Port, Tier
 
@@ -49,6 +50,11 @@ class FabricPlan:
     links: tuple[PlannedLink, ...]
     ports: Mapping[Port, int]
     burst: int
+
+    def without_marking(self) -> None:
+        """Give up ECN marks, which this kernel cannot make."""
+        for state in self.nodes.values():
+            state.markers.clear()
 
 
 def plan(lab: Lab, addresses: AddressPlan) -> FabricPlan:
@@ -118,6 +124,14 @@ class _Planner:
         rate, queue = self._lab.emulated_rate, self._lab.queue_bytes
         if rate is not None and queue is not None:
             state.shapers.add(Shaper(device.ifindex, "tbf", rate // 8, queue))
+        threshold = self._lab.ecn_bytes
+        if rate is not None and threshold is not None and not self._is_last_hop(port):
+            frame = self._lab.link.mtu + _ETHERNET_HEADER
+            state.markers.add(marking.marker(device.ifindex, rate // 8, threshold, frame))
+
+    def _is_last_hop(self, port: Port) -> bool:
+        """Whether a port leads to a host, or is one's: only links between switches mark."""
+        return self._is_host(port.node) or self._is_host(self._topology.peer(port).node)
 
     def _host(self, host: str) -> None:
         state = self._nodes[host]

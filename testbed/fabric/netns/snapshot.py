@@ -6,18 +6,18 @@ Decoded by hand: pyroute2 takes some 0.3 ms a message, and a fabric has thousand
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 
+from testbed.fabric.netns import marking, nftables
 from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.netlink import HEAD, Attributes, attributes, messages
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, NodeState, Route, Shaper
 
-_HEAD = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _TCMSG = struct.Struct("=BxxxiIII")
-_ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWQDISC = 16, 20, 24, 28, 36
@@ -35,11 +35,9 @@ _DEFAULT_QDISCS = frozenset({"noqueue", "pfifo_fast", "noop", "fq_codel", "pfifo
 # IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, early among some fifty.
 _OF_A_DEVICE = frozenset({1, 3, 4})
 
-Attributes = dict[int, bytes]
-
 
 def _request(kind: int, body: bytes) -> bytes:
-    return _HEAD.pack(_HEAD.size + len(body), kind, _REQUEST_DUMP, 0, 0) + body
+    return HEAD.pack(HEAD.size + len(body), kind, _REQUEST_DUMP, 0, 0) + body
 
 
 _LINKS = _request(18, _IFINFO.pack(0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 29, _SKIP_STATS))
@@ -47,7 +45,7 @@ _ADDRESSES = _request(22, _IFADDR.pack(_AF_INET6, 0, 0, 0, 0))
 _NEIGHBOURS = _request(30, _NDMSG.pack(_AF_INET6, 0, 0, 0, 0))
 _ROUTES = _request(26, _RTMSG.pack(_AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 15, _TABLE_MAIN))
 _QDISCS = _request(38, _TCMSG.pack(0, 0, 0, 0, 0))
-_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + _ROUTES + _QDISCS
+_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + _ROUTES + _QDISCS + marking.QUERY
 
 
 def take(client: KeeperClient, namespaces: Sequence[int]) -> tuple[list[NodeState], int]:
@@ -68,38 +66,13 @@ def take_routes(client: KeeperClient, namespace: int) -> set[Route]:
     return _decode(answers[0]).routes
 
 
-def attributes(data: memoryview, wanted: Set[int] | None = None) -> Attributes:
-    """The attributes in a buffer, nested ones as raw bytes; ``wanted``: only these, not reading beyond the last."""
-    found: Attributes = {}
-    offset, end = 0, len(data) - 4
-    unpack = _ATTRIBUTE.unpack_from
-    while offset <= end:
-        length, kind = unpack(data, offset)
-        if length < 4:
-            break
-        kind &= 0x3FFF
-        if wanted is None or kind in wanted:
-            found[kind] = bytes(data[offset + 4 : offset + length])
-            if wanted is not None and len(found) == len(wanted):
-                break
-        offset += (length + 3) & ~3
-    return found
-
-
-def messages(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """(type, body) of each netlink message in a buffer."""
-    view = memoryview(data)
-    offset = 0
-    while offset + _HEAD.size <= len(view):
-        length, kind, _, _, _ = _HEAD.unpack_from(view, offset)
-        yield kind, view[offset + _HEAD.size : offset + length]
-        offset += (length + 3) & ~3
-
-
 def _decode(data: bytes) -> NodeState:
     state = NodeState()
+    filters: list[tuple[int, memoryview]] = []
     for kind, body in messages(data):
-        if kind == _NEWLINK:
+        if kind >> 8 == nftables.SUBSYSTEM:
+            filters.append((kind, body))
+        elif kind == _NEWLINK:
             state.devices.add(_device(body))
         elif kind == _NEWADDR:
             _add_address(state, body)
@@ -111,6 +84,9 @@ def _decode(data: bytes) -> NodeState:
                 state.routes.add(_route(body))
         elif kind == _NEWQDISC:
             _add_shaper(state, body)
+    if filters:
+        indexes = {device.name: device.ifindex for device in state.devices}
+        state.markers, state.filters = marking.read(filters, indexes)
     return state
 
 

@@ -74,15 +74,32 @@ class Shaper(NamedTuple):
     limit: int = 0
 
 
+class Marker(NamedTuple):
+    """Packets that leave an interface are marked (ECN) where a bucket of ``burst`` tokens has none left for them.
+
+    ``per_hour``: tokens that come in; ``unit``: bytes a token stands for.
+    """
+
+    ifindex: int
+    per_hour: int
+    burst: int
+    unit: int
+
+
 @dataclass
 class NodeState:
-    """All state of one node that decides what happens to packets."""
+    """All state of one node that decides what happens to packets.
+
+    ``filters``: nftables tables that are no marker's, as ``family name``; no plan contains any.
+    """
 
     devices: set[Device] = field(default_factory=set)
     addresses: set[Address] = field(default_factory=set)
     neighbours: set[Neighbour] = field(default_factory=set)
     routes: set[Route] = field(default_factory=set)
     shapers: set[Shaper] = field(default_factory=set)
+    markers: set[Marker] = field(default_factory=set)
+    filters: set[str] = field(default_factory=set)
 
     def of_device(self, index: int) -> NodeState:
         """The part that belongs to one interface, its device included."""
@@ -92,6 +109,7 @@ class NodeState:
             {entry for entry in self.neighbours if entry.ifindex == index},
             {entry for entry in self.routes if entry.ifindex == index},
             {entry for entry in self.shapers if entry.ifindex == index},
+            {entry for entry in self.markers if entry.ifindex == index},
         )
 
     def beside(self, indexes: Collection[int]) -> NodeState:
@@ -105,10 +123,13 @@ class NodeState:
             self.neighbours - other.neighbours,
             self.routes - other.routes,
             self.shapers - other.shapers,
+            self.markers - other.markers,
+            self.filters - other.filters,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.addresses or self.neighbours or self.routes or self.shapers)
+        sets = (self.devices, self.addresses, self.neighbours, self.routes, self.shapers, self.markers, self.filters)
+        return any(sets)
 
     def lines(self, names: Mapping[int, str]) -> list[str]:
         """Each entry as one line that reads like iproute2's output; ``names`` of interfaces by their index."""
@@ -126,6 +147,8 @@ class NodeState:
         ]
         out += [_route_line(r, dev(r.ifindex)) for r in sorted(self.routes)]
         out += [f"qdisc {s.kind} {dev(s.ifindex)} rate {s.rate} B/s limit {s.limit} B" for s in sorted(self.shapers)]
+        out += [_marker_line(m, dev(m.ifindex)) for m in sorted(self.markers)]
+        out += [f"nftables table {name}" for name in sorted(self.filters)]
         return out
 
 
@@ -146,7 +169,14 @@ def union(parts: Iterable[NodeState]) -> NodeState:
         total.neighbours |= part.neighbours
         total.routes |= part.routes
         total.shapers |= part.shapers
+        total.markers |= part.markers
+        total.filters |= part.filters
     return total
+
+
+def _marker_line(marker: Marker, dev: str) -> str:
+    rate = round(marker.per_hour * marker.unit / 3600)
+    return f"ecn {dev} over {rate} B/s threshold {marker.burst * marker.unit} B"
 
 
 def _route_line(route: Route, dev: str) -> str:

@@ -101,6 +101,26 @@ def test_a_lab_with_a_rate_shapes_both_ends_of_every_link() -> None:
     assert not any(state.shapers for state in plan(unshaped, AddressPlan(unshaped)).nodes.values())
 
 
+def test_a_shaped_lab_marks_on_links_between_switches_and_nowhere_else() -> None:
+    lab = Lab.parse(LABS["shaped"])
+    planned = plan(lab, AddressPlan(lab))
+    between = {
+        (end.node, planned.ports[end])
+        for link in lab.topology.links
+        if lab.topology.tier(link.a.node) is Tier.T0
+        for end in (link.a, link.b)
+    }
+    markers = {(node, marker.ifindex): marker for node, state in planned.nodes.items() for marker in state.markers}
+    assert markers.keys() == between
+    # 98% of 12.5 MB/s, and a quarter of the queue, in tokens of 1,024 bytes: a frame of 4,214 bytes takes 4.1.
+    assert {(m.per_hour, m.burst, m.unit) for m in markers.values()} == {(43_066_406, 31, 1024)}
+    planned.without_marking()
+    assert not any(state.markers for state in planned.nodes.values())
+    for ecn in ("link: {rate: 100 Gbit/s, mtu: 4200, ecn: off}\n", ""):
+        off = Lab.parse(TINY + ecn + "time_scale: 1000\n")
+        assert not any(state.markers for state in plan(off, AddressPlan(off)).nodes.values())
+
+
 # -- differences ----------------------------------------------------------------------------------------------------
 
 DEVICE = Device(3, "p1", 9000, b"\2\0\0\0\0\1", up=True, running=True)

@@ -61,7 +61,8 @@ reboot: {cold: {links_lost: 250ms}}
 
 def test_an_unshaped_lab_has_no_rate_and_no_queue() -> None:
     lab = Lab.parse(BASE)
-    assert (lab.emulated_rate, lab.queue_bytes) == (None, None)
+    assert (lab.emulated_rate, lab.queue_bytes, lab.ecn_bytes) == (None, None, None)
+    assert Lab.parse(BASE + "link: {ecn: off}").ecn_bytes is None
 
 
 def test_a_default_queue_holds_packets_at_any_rate() -> None:
@@ -69,6 +70,22 @@ def test_a_default_queue_holds_packets_at_any_rate() -> None:
     fast = Lab.parse(BASE + "link: {rate: 1Gbit/s}")
     assert slow.queue_bytes == 16 * 9000
     assert fast.queue_bytes == 1_250_000
+
+
+def test_marking_begins_at_a_quarter_of_the_queue_and_not_below_four_packets() -> None:
+    assert Lab.parse(BASE + "link: {rate: 1Gbit/s}").ecn_bytes == 1_250_000 / 4
+    assert Lab.parse(BASE + "link: {rate: 10Mbit/s}").ecn_bytes == 4 * 9000
+    assert Lab.parse(BASE + "link: {rate: 10Mbit/s, queue: 27kB}").ecn_bytes == 27_000, "never above the queue"
+
+
+@pytest.mark.parametrize(
+    ("ecn", "found"),
+    [("ecn: 3ms", 375_000), ("ecn: 40KiB", 40_960), ("ecn: off", None), ("ecn: 'off'", None)],
+)
+def test_marking_begins_where_the_lab_says(ecn: str, found: int | None) -> None:
+    lab = Lab.parse(BASE + f"link: {{rate: 1Gbit/s, {ecn}}}")
+    assert lab.ecn_bytes == found
+    assert Lab.parse(json.dumps(lab.model_dump(mode="json", exclude_none=True))) == lab
 
 
 def test_a_lab_dumps_to_a_file_that_says_the_same() -> None:
@@ -102,6 +119,11 @@ def test_shipped_labs_load_by_name_and_by_path(name: str) -> None:
         ("link: {rate: 0bit/s}", "6:14", "too small for the MTU"),
         ("link: {queue: 10ms}", "6:15", "unshaped link has no queue"),
         ("link: {rate: 1Gbit/s, queue: 100B}", "6:30", "less than one packet"),
+        ("link: {ecn: 3ms}", "6:13", "unshaped link has no queue to mark from.*give link.rate"),
+        ("link: {rate: 1Gbit/s, ecn: 9kB}", "6:28", "met no others.*at least 2 packets of the MTU, 18000 bytes"),
+        ("link: {rate: 1Gbit/s, ecn: 11ms}", "6:28", "drops before it marks.*at most.*1250000 bytes"),
+        ("link: {rate: 1Gbit/s, ecn: of}", "6:28", "not a queue depth.*10ms.*128KiB, or off"),
+        ("link: {rate: 1Gbit/s, ecn: 20}", "6:28", "not a queue depth.*write the unit"),
         ("link: []", "6:7", "link is of the wrong kind.*a list.*a mapping"),
         ("link:", "6:6", "wrong kind.*nothing"),
         ("time_scale: 0.5", "6:13", "out of range"),

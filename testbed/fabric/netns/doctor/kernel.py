@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from testbed.errors import BedError, InfrastructureError
-from testbed.fabric.netns import executed, messages, processes
+from testbed.fabric.netns import executed, marking, messages, processes
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.diagnosis import explain_start_failure
 from testbed.fabric.netns.doctor.findings import Finding, Status
@@ -29,10 +29,10 @@ _NETEM_LATENCY_TICKS, _NETEM_LIMIT = 1000, 1000
 
 @dataclass(frozen=True)
 class _Probe:
-    """A netlink request that a kernel with this ability accepts."""
+    """Netlink requests that a kernel with this ability accepts."""
 
     name: str
-    request: Callable[[], bytes]
+    requests: Callable[[], Sequence[bytes]]
     needed: bool
     why: str
     remedy: str
@@ -69,36 +69,45 @@ _KERNEL = "use a kernel of your distribution's full flavour (linux-modules-extra
 _PROBES = (
     _Probe(
         "veth",
-        lambda: messages.veth(_device(_INDEX, "probe0", 1), _device(_PEER, "probe1", 2), FIRST_FD),
+        lambda: [messages.veth(_device(_INDEX, "probe0", 1), _device(_PEER, "probe1", 2), FIRST_FD)],
         True,
         "links are veth pairs",
         _KERNEL,
     ),
     _Probe(
         "seg6local counters",
-        lambda: _route(Action.DROP),
+        lambda: [_route(Action.DROP)],
         True,
         "switches count packets shifted and packets with a foreign uSID",
         _KERNEL,
     ),
-    _Probe("seg6local next-csid", lambda: _route(Action.UN), True, "switches shift uSIDs", _KERNEL),
-    _Probe("End.DT6", lambda: _route(Action.DECAPSULATE), True, "hosts take ordinary IPv6 out of its tunnel", _KERNEL),
+    _Probe("seg6local next-csid", lambda: [_route(Action.UN)], True, "switches shift uSIDs", _KERNEL),
+    _Probe(
+        "End.DT6", lambda: [_route(Action.DECAPSULATE)], True, "hosts take ordinary IPv6 out of its tunnel", _KERNEL
+    ),
     _Probe(
         "seg6 encap.red",
-        lambda: _route(Action.ENCAPSULATE, _SID[:14] + b"\0\1"),
+        lambda: [_route(Action.ENCAPSULATE, _SID[:14] + b"\0\1")],
         False,
         "ordinary IPv6 (voice, iperf3) cannot be sent over uSID paths",
         _KERNEL,
     ),
     _Probe(
         "TBF",
-        lambda: messages.shaper(Shaper(_INDEX, "tbf", 12_500_000, 1_000_000), 2 * _MTU),
+        lambda: [messages.shaper(Shaper(_INDEX, "tbf", 12_500_000, 1_000_000), 2 * _MTU)],
         False,
         "labs with a link rate cannot be built",
         _KERNEL,
     ),
-    _Probe("netem", _netem, False, "delay and jitter cannot be added to links (capability delay)", _KERNEL),
-    _Probe("ifb", _ifb, False, "what arrives on a port cannot be shaped", _KERNEL),
+    _Probe(
+        "nftables egress",
+        lambda: marking.install(marking.marker(_INDEX, 12_500_000, 4 * _MTU, _MTU), "probe0"),
+        False,
+        "switches do not mark congestion (capability ecn)",
+        "use a kernel with nf_tables, its netdev family and egress hook (5.16 or newer), and limit, numgen, objref",
+    ),
+    _Probe("netem", lambda: [_netem()], False, "delay and jitter cannot be added to links (capability delay)", _KERNEL),
+    _Probe("ifb", lambda: [_ifb()], False, "what arrives on a port cannot be shaped", _KERNEL),
 )
 
 
@@ -152,7 +161,7 @@ def _user_namespaces() -> Finding:
 def _netlink(client: KeeperClient) -> list[Finding]:
     findings = []
     for probe in _PROBES:
-        refusals = client.netlink([(0, messages.join([probe.request()]))]).refusals
+        refusals = client.netlink([(0, messages.join(probe.requests()))]).refusals
         if refusals:
             refusal = refusals[0]
             found = f"{os.strerror(refusal.errno)} {refusal.text}".strip()
@@ -167,7 +176,7 @@ def _netlink(client: KeeperClient) -> list[Finding]:
 
 def _nft(client: KeeperClient) -> Finding:
     path = shutil.which("nft", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    why = "partial loss on a path and ECN marks cannot be made"
+    why = "partial loss on a path cannot be made"
     if path is None:
         remedy = "apt install nftables"
         return Finding("nftables", Status.MISSING, "nft is not installed; the kernel was not asked", False, why, remedy)

@@ -1,4 +1,7 @@
-"""Anonymous network namespaces, each with a netlink socket opened inside it."""
+"""Anonymous network namespaces, each with a netlink socket opened inside it.
+
+Messages for nf_tables, told by their types, go through a socket of their own family, opened when there are any.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,10 @@ _NLM_F_MULTI, _NLM_F_CAPPED, _NLM_F_ACK_TLVS, _NLM_F_DUMP_INTR = 0x2, 0x100, 0x2
 _SOL_NETLINK = 270
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 11, 12
 _NLMSGERR_ATTR_MSG = 1
+_NETLINK_NETFILTER = 12
+_NFTABLES = 10
+_BATCH_BEGIN, _BATCH_END = 16, 17
+_NLM_F_REQUEST = 0x1
 _CHUNK = 32_768
 _RECEIVE = 1 << 18
 _DUMP_TRIES = 20
@@ -97,17 +104,40 @@ class Namespaces:
             return file.read()
 
     def execute(self, namespace: int, messages: bytes) -> list[Refusal]:
-        """Pass netlink messages into a namespace, in order. The kernel has carried out all when this returns."""
-        sock = self._netlink[self.fd(namespace) - FIRST_FD]
+        """Pass netlink messages into a namespace, in order. The kernel has carried out all when this returns.
+
+        Of messages for nf_tables that follow each other all are carried out or none.
+        """
+        route = self._netlink[self.fd(namespace) - FIRST_FD]
         refusals: list[Refusal] = []
         view = memoryview(messages)
         first = 0
         for chunk, count in _chunks(view):
-            sock.send(chunk)
-            # rtnetlink works within send(): whatever it refused is in the receive queue by now.
-            refusals += [Refusal(first + index, number, text) for index, number, text in _collect_errors(sock, chunk)]
+            if _is_for_nftables(chunk):
+                found = self._transact(namespace, chunk)
+            else:
+                route.send(chunk)
+                found = list(_collect_errors(route, chunk))
+            # Both work within send(): whatever was refused is in the receive queue by now.
+            refusals += [Refusal(first + index, number, text) for index, number, text in found]
             first += count
         return refusals
+
+    def _transact(self, namespace: int, chunk: memoryview) -> list[tuple[int, int, str]]:
+        try:
+            with self._netfilter(namespace) as sock:
+                sock.send(_batch_mark(_BATCH_BEGIN) + chunk + _batch_mark(_BATCH_END))
+                return list(_collect_errors(sock, chunk))
+        except OSError as error:
+            if error.errno != errno.EPROTONOSUPPORT:
+                raise
+            return [(0, errno.EPROTONOSUPPORT, "no netfilter netlink")]
+
+    def _netfilter(self, namespace: int) -> socket.socket:
+        self.enter(namespace)
+        sock = _netlink_socket(_NETLINK_NETFILTER)
+        sock.setblocking(False)
+        return sock
 
     def execute_stamped(self, namespace: int, messages: bytes) -> tuple[list[Refusal], list[tuple[int, int]]]:
         """As :meth:`execute`, one message at a time, with CLOCK_REALTIME before and after each (ns)."""
@@ -121,9 +151,31 @@ class Namespaces:
         return refusals, stamps
 
     def dump(self, namespace: int, requests: bytes) -> bytes:
-        """Answers to dump requests, concatenated. Raises OSError when the kernel refuses one."""
-        sock = self._netlink[self.fd(namespace) - FIRST_FD]
-        return b"".join(_dump(sock, bytes(request)) for request in split(memoryview(requests)))
+        """Answers to dump requests, concatenated. Raises OSError when the kernel refuses one.
+
+        What is asked of a kernel without nf_tables about them is answered with nothing.
+        """
+        route = self._netlink[self.fd(namespace) - FIRST_FD]
+        both = list(split(memoryview(requests)))
+        asked = [request for request in both if _is_for_nftables(request)]
+        parts = [_dump(route, bytes(request)) for request in both if not _is_for_nftables(request)]
+        if asked:
+            try:
+                with self._netfilter(namespace) as sock:
+                    parts += [_dump(sock, bytes(request)) for request in asked]
+            except OSError as error:
+                if error.errno not in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+        return b"".join(parts)
+
+
+def _is_for_nftables(message: memoryview) -> bool:
+    return bool(_NLMSG.unpack_from(message)[1] >> 8 == _NFTABLES)
+
+
+def _batch_mark(kind: int) -> bytes:
+    """Begin or end of a transaction: struct nfgenmsg with the subsystem as its resource."""
+    return _NLMSG.pack(_NLMSG.size + 4, kind, _NLM_F_REQUEST, 0xFFFF_FFFF, 0) + struct.pack("!BBH", 0, 0, _NFTABLES)
 
 
 def split(messages: memoryview) -> Iterable[memoryview]:
@@ -137,10 +189,12 @@ def split(messages: memoryview) -> Iterable[memoryview]:
 
 
 def _chunks(messages: memoryview) -> Iterable[tuple[memoryview, int]]:
+    """Parts of some length at most, each for one family of sockets."""
     start = end = count = 0
     for message in split(messages):
         size = (len(message) + 3) & ~3
-        if count and end - start + size > _CHUNK:
+        other = count and _is_for_nftables(message) != _is_for_nftables(messages[start:])
+        if count and (other or end - start + size > _CHUNK):
             yield messages[start:end], count
             start, count = end, 0
         end += size
@@ -158,8 +212,8 @@ def _place(fd: int, number: int) -> None:
         raise OSError(errno.EBUSY, f"descriptor {number} is in use")
 
 
-def _netlink_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _netlink_socket(family: int = socket.NETLINK_ROUTE) -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
     sock.bind((0, 0))
     for option in (_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
         sock.setsockopt(_SOL_NETLINK, option, 1)
