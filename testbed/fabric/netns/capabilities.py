@@ -9,13 +9,12 @@ from testbed.fabric.protocols import Capabilities
 from testbed.lab import Lab, Tier
 
 #: What every fabric has that came up: a kernel that cannot do it fails the build.
-_BUILT_IN = frozenset({"link-down", "path-probes", "reboot"})
+_BUILT_IN = frozenset({"link-down", "mrc-nic", "path-probes", "reboot"})
 #: What the field asks for and a namespace fabric does not offer.
 _NOT_OFFERED = {
     "delay": "namespace fabrics do not delay packets on purpose",
     "gray-loss": "namespace fabrics lose packets by reboots and cut links only",
     "hw-timestamps": "namespaces have no hardware that stamps packets",
-    "mrc-nic": "no MRC endpoint runs on this fabric",
     "power": "namespaces have no power supply to switch",
     "trim": "namespace switches do not trim packets",
 }

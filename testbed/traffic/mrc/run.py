@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ class TransferRun:
         self._plans = plans
         self._samples = samples
         self._agents: dict[str, _Agent] = {}
+        self._killed: set[str] = set()
         self._begun: tuple[ClockReading, PressureReading] | None = None
 
     def __enter__(self) -> Self:
@@ -208,8 +210,8 @@ class TransferRun:
 
     def check_alive(self) -> None:
         """Raise InfrastructureError for an agent that has ended by itself."""
-        for agent in self._agents.values():
-            agent.check_alive()
+        for host in self._agents.keys() - self._killed:
+            self._agents[host].check_alive()
 
     def go_on_for(self, seconds: float) -> None:
         """Let it work for a while. Raises InfrastructureError for an agent that ends meanwhile."""
@@ -219,22 +221,17 @@ class TransferRun:
     def kill(self, host: str) -> None:
         """End one host's agent at once, as a crash would; its peers are not told."""
         agent = self._agents[host]
+        self._killed.add(host)
         if agent.process is not None:
-            agent.process.stop(0.0)
+            agent.process.signal(signal.SIGKILL)
+            agent.process.wait(_STOP_S)
 
-    def finish(self, grace_s: float, gone: frozenset[str] = frozenset()) -> Collected:
-        """Let what is outstanding complete, and collect.
-
-        Args:
-            grace_s: how long that may take.
-            gone: hosts whose agents were killed.
-
-        Raises InfrastructureError.
-        """
+    def finish(self, grace_s: float) -> Collected:
+        """Let what is outstanding complete within ``grace_s``, and collect. Raises InfrastructureError."""
         if self._begun is None:
             raise InfrastructureError("these transfers were never started")
         clock, pressure = self._begun
-        alive = {host: agent for host, agent in self._agents.items() if host not in gone}
+        alive = {host: agent for host, agent in self._agents.items() if host not in self._killed}
         for agent in alive.values():
             agent.tell("stop")
         deadline = time.monotonic() + grace_s + _STOP_S

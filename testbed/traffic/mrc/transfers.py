@@ -137,7 +137,6 @@ class MrcTransfers:
         self.evs = {pair: self._evs_of(pair, evs) for pair in dict.fromkeys(self.pairs)}
         self._run: TransferRun | None = None
         self._outcome: TransferOutcome | None = None
-        self._killed: frozenset[str] = frozenset()
 
     def _evs_of(self, pair: Pair, wanted: Sequence[int] | None) -> tuple[int, ...]:
         usable = self._fabric.addresses.evs(*pair)
@@ -200,7 +199,6 @@ class MrcTransfers:
         Raises InfrastructureError when the agents do not start or nothing completes.
         """
         self._outcome = None
-        self._killed = frozenset()
         hosts = [host for host in self._fabric.lab.topology.hosts if any(host in pair for pair in self.pairs)]
         plans = {host: self._planner(host, hosts) for host in hosts}
         with measuring(), TransferRun(self._fabric, plans, samples=self._samples) as run:
@@ -209,7 +207,7 @@ class MrcTransfers:
             self._run = run
             try:
                 yield self
-                self._outcome = self._collected(run.finish(self._grace_s, self._killed))
+                self._outcome = self._collected(run.finish(self._grace_s))
             finally:
                 self._run = None
 
@@ -236,9 +234,7 @@ class MrcTransfers:
 
     def kill(self, host: str) -> None:
         """End a host's endpoint at once, as a crash would; its peers are not told."""
-        run = self._running()
-        self._killed |= {host}
-        run.kill(host)
+        self._running().kill(host)
 
     def _running(self) -> TransferRun:
         if self._run is None:
