@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -68,6 +69,12 @@ def example(opcode: str) -> Packet:
                 else:
                     values[name][field.name] = allowed[seed % len(allowed)]
     return finished(opcode, values, stamped=True, words=5, odd=3, ev=0x01230B0A)
+
+
+@cache
+def example_bytes(opcode: str) -> bytes:
+    """The bytes of :func:`example`, built once: scapy takes its time."""
+    return bytes(example(opcode))
 
 
 def finished(opcode: str, values: Values, *, stamped: bool, words: int, odd: int, ev: int) -> Packet:

@@ -33,7 +33,7 @@ from testbed.mrc.wire.layers import (
     TSETH,
     traffic_class,
 )
-from tests.unit.mrc.crafting import OPCODES, example
+from tests.unit.mrc.crafting import OPCODES, example, example_bytes
 
 READER, JUDGE = PacketReader(TABLE), Judge(TABLE)
 RAW, ETHERNET, COOKED, COOKED_2, NULL = 101, 1, 113, 276, 0
@@ -61,6 +61,11 @@ def followed(layer: Packet, by: Packet) -> None:
     layer.add_payload(by)
 
 
+def padded_alone(packet: Packet) -> None:
+    followed(packet[RETH], ICRC())
+    packet[BTH].pad = 3
+
+
 Change = Callable[[Packet], object]
 WRONG: list[tuple[str, str, Change, str, str]] = [
     # opcode, field that deviates, what is done, found, expected
@@ -78,6 +83,8 @@ WRONG: list[tuple[str, str, Change, str, str]] = [
     ("WRITE_ONLY", "BTH.inv_res", lambda p: setattr(p[BTH], "inv_res", 8), "8", "0"),
     ("SACK", "BTH.r", lambda p: setattr(p[BTH], "r", 1), "1", "0"),
     ("SACK", "BTH.pad", lambda p: setattr(p[BTH], "pad", 1), "1", "0 where there is no payload"),
+    ("WRITE_ONLY", "BTH.pad", lambda p: setattr(p[BTH], "pad", 0), "0, 23 bytes before the ICRC", "a whole word"),
+    ("WRITE_ONLY", "BTH.pad", padded_alone, "3", "at most 0"),
     ("WRITE_FIRST", "TSETH.ftype", lambda p: setattr(p[TSETH], "ftype", 2), "0x2", "one of 0x1 TIMESTAMP"),
     ("WRITE_FIRST", "TSETH.reserved", lambda p: setattr(p[TSETH], "reserved", 5), "0x5", "0"),
     ("ACK", "AETH.syndrome", lambda p: setattr(p[AETH], "syndrome", 0x40), "0x40", "one of 0x1f ACK"),
@@ -246,7 +253,7 @@ def test_other_packets_are_not_mrc(data: bytes) -> None:
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(OPCODES), st.randoms(use_true_random=False), st.sampled_from([RAW, ETHERNET, COOKED, 276, 0, 7]))
 def test_no_damage_raises(opcode: str, chance: random.Random, link_type: int) -> None:
-    data = bytearray(bytes(14 * (link_type == ETHERNET)) + bytes(example(opcode)))
+    data = bytearray(bytes(14 * (link_type == ETHERNET)) + example_bytes(opcode))
     if link_type == ETHERNET:
         data[12:14] = b"\x86\xdd"
     for _ in range(chance.randrange(6)):

@@ -18,7 +18,7 @@ from testbed.mrc.wire.capturefile import Captured
 from testbed.mrc.wire.layers import BTH, ERTH, TABLE
 from testbed.mrc.wire.table import load
 from testbed.pytest_plugin.outcomes import NOT_RUN
-from tests.unit.mrc.crafting import FILE_HEADER, OPCODES, example, pcap
+from tests.unit.mrc.crafting import FILE_HEADER, OPCODES, example, example_bytes, pcap
 
 _SEPARATOR = "|"
 
@@ -122,7 +122,7 @@ def test_packets_cut_at_any_length_make_no_lua_error(tmp_path: Path) -> None:
     file = written(tmp_path, [])
     with file.open("ab") as out:
         for opcode in OPCODES:
-            data = bytes(example(opcode))
+            data = example_bytes(opcode)
             for snap in range(88, len(data) + 1):
                 out.write(pcap([data], snap=snap)[FILE_HEADER:])
     assert tshark(file, "-V").count("MRC, ") > 10 * len(OPCODES)

@@ -18,7 +18,7 @@ from testbed.mrc.wire.anatomy import Anatomy, PacketReader, computed_icrc
 from testbed.mrc.wire.capturefile import Captured
 from testbed.mrc.wire.deviations import Judge
 from testbed.mrc.wire.layers import BTH, ICRC, LAYERS, METH, RETH, SETH, TABLE, TSETH
-from tests.unit.mrc.crafting import OPCODES, example, good_packets, packet
+from tests.unit.mrc.crafting import OPCODES, example, example_bytes, good_packets, packet
 
 READER, JUDGE = PacketReader(TABLE), Judge(TABLE)
 RAW = 101
@@ -174,7 +174,7 @@ def test_any_bytes_are_dissected_and_rebuild_to_themselves(data: bytes, name: st
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(OPCODES), st.integers(0, 200), st.integers(0, 255), st.integers(48, 300))
 def test_damaged_packets_are_dissected(opcode: str, where: int, value: int, length: int) -> None:
-    data = bytearray(bytes(example(opcode)))
+    data = bytearray(example_bytes(opcode))
     data[where % len(data)] = value
     IPv6(bytes(data[:length])).show2(dump=True)
 
