@@ -17,13 +17,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from testbed.mmsg import IOVEC, MMSGHDR, SOCKADDR_IN6, sendmmsg
 from testbed.samples import SENT
 from testbed.traffic.probes import wire
 from testbed.traffic.probes.control import Control
 from testbed.traffic.probes.plan import ADDRESS_BYTES, SIZE_PADDED_MIN, SendPlan, packed_address
 from testbed.traffic.probes.schedule import Schedule
 from testbed.traffic.probes.shared import Counter, SampleFile, State
-from testbed.traffic.probes.sockets import IOVEC, MMSGHDR, SOCKADDR_IN6, inside, open_sender, sendmmsg
+from testbed.traffic.probes.sockets import inside, open_sender
 
 BATCH = 64
 WINDOW = 1024

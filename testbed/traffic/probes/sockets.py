@@ -1,4 +1,4 @@
-"""The kernel side of probing: raw sockets, sendmmsg, packet rings, namespaces. 64-bit Linux."""
+"""The kernel side of probing: raw sockets, packet rings, namespaces. 64-bit Linux."""
 
 from __future__ import annotations
 
@@ -33,27 +33,12 @@ PR_SET_TIMERSLACK = 29
 SEND_BUFFER_BYTES = 8 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.sendmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
 _libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.bind.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
 _libc.ppoll.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p]
 
-#: ``sendmmsg(2)`` on addresses: descriptor, address of the first :data:`MMSGHDR`, how many, flags. Returns how many
-#: were taken, or -1 with the errno in ``ctypes.get_errno()``.
-sendmmsg = _libc.sendmmsg
 #: ``ppoll(2)`` on addresses of pollfd array and timespec.
 ppoll = _libc.ppoll
-
-IOVEC = np.dtype([("base", "u8"), ("length", "u8")])
-SOCKADDR_IN6 = np.dtype([("family", "u2"), ("port", ">u2"), ("flowinfo", ">u4"), ("address", "V16"), ("scope", "u4")])
-MMSGHDR = np.dtype(
-    {
-        "names": ["name", "name_length", "iov", "iov_length", "control", "control_length", "flags", "sent"],
-        "formats": ["u8", "u4", "u8", "u8", "u8", "u8", "i4", "u4"],
-        "offsets": [0, 8, 16, 24, 32, 40, 48, 56],
-        "itemsize": 64,
-    }
-)
 
 
 def precise_timers() -> None:
