@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc.rows import Dscp
-from testbed.mrc.wire.classes import roles
+from testbed.mrc.wire.classes import roles, traffic_class_of
 from testbed.mrc.wire.layout import (
     AFTER_BTH,
     BTH_AT,
@@ -16,12 +16,15 @@ from testbed.mrc.wire.layout import (
     ICRC_BYTES,
     INNER_AT,
     INNER_LENGTH,
+    NEXT_HEADER,
     NEXT_HEADER_IPV6,
     NEXT_HEADER_UDP,
     OUTER_AT,
     OUTER_LENGTH,
     UDP_AT,
+    UDP_DESTINATION,
     UDP_LENGTH,
+    immediates,
     shape,
     write_shapes,
 )
@@ -30,8 +33,9 @@ from testbed.mrc.wire.table import Table
 
 _Bytes = npt.NDArray[np.uint8]
 _Numbers = npt.NDArray[np.int64]
-_NEXT_HEADER = 6
-_UDP_DESTINATION = UDP_AT + 2
+# As plain numbers: numpy takes long to make one of an enum's member.
+_NOT_MRC, _TRUNCATED = int(Reason.NOT_MRC), int(Reason.TRUNCATED)
+_UNKNOWN_OPCODE, _MALFORMED = int(Reason.UNKNOWN_OPCODE), int(Reason.MALFORMED)
 
 
 @dataclass(frozen=True)
@@ -64,27 +68,24 @@ class Checks:
         for number, opcode in table.opcodes.items():
             self._is_write[number] = opcode.payload
             for stamped in (False, True):
-                found = shape(table, opcode.headers, stamped=stamped)
-                self._header_bytes[int(stamped), number] = found.header_bytes
+                size = shape(table, opcode.headers, stamped=stamped).header_bytes
+                self._header_bytes[int(stamped), number] = size
         role = roles(table)
-        self._is_trimmed = (role == Dscp.TRIMMED) | (role == Dscp.TRIMMED_LASTHOP)
+        self._is_untrimmed = (role != Dscp.TRIMMED) & (role != Dscp.TRIMMED_LASTHOP)
         usual = write_shapes(table)[True, False]
         self._ts_byte, self._ts_shift = usual.within("BTH.ts")
         self._pad_byte, self._pad_shift = usual.within("BTH.pad")
         self.usual_bytes = usual.header_bytes + pmtu + ICRC_BYTES
-        self._usual = np.zeros((256, 256), np.bool_)
-        self._plain = np.zeros(256, np.bool_)
-        for number, opcode in table.opcodes.items():
-            self._plain[number] = opcode.payload and "ImmDt" not in opcode.headers
+        self._plain = self._is_write & ~immediates(table)
         expected, compared = np.zeros(HEAD_BYTES, np.uint8), np.zeros(HEAD_BYTES, np.uint8)
         for first, value, bits in (
             (OUTER_AT, b"\x60", b"\xf0"),
             (OUTER_LENGTH, (self.usual_bytes - INNER_AT).to_bytes(2, "big"), b"\xff\xff"),
-            (OUTER_AT + _NEXT_HEADER, bytes([NEXT_HEADER_IPV6]), b"\xff"),
+            (OUTER_AT + NEXT_HEADER, bytes([NEXT_HEADER_IPV6]), b"\xff"),
             (INNER_AT, b"\x60", b"\xf0"),
             (INNER_LENGTH, (self.usual_bytes - UDP_AT).to_bytes(2, "big"), b"\xff\xff"),
-            (INNER_AT + _NEXT_HEADER, bytes([NEXT_HEADER_UDP]), b"\xff"),
-            (_UDP_DESTINATION, self._port.to_bytes(2, "big"), b"\xff\xff"),
+            (INNER_AT + NEXT_HEADER, bytes([NEXT_HEADER_UDP]), b"\xff"),
+            (UDP_DESTINATION, self._port.to_bytes(2, "big"), b"\xff\xff"),
             (UDP_LENGTH, (self.usual_bytes - UDP_AT).to_bytes(2, "big"), b"\xff\xff"),
         ):
             expected[first : first + len(value)] = list(value)
@@ -106,47 +107,37 @@ class Checks:
         if np.count_nonzero(difference):
             return False
         usual = self._plain.take(heads[:, BTH_AT])
+        usual &= self._is_untrimmed.take(traffic_class_of(heads))
         usual &= available >= self.usual_bytes
-        usual &= ~self._is_trimmed.take(_traffic_class(heads))
         return bool(np.count_nonzero(usual) == len(heads))
 
     def check(self, heads: _Bytes, available: npt.NDArray[np.integer]) -> Checked:
         """Look at each packet by itself; arguments as of :meth:`all_usual`."""
         have = available.astype(np.int64)
         halves = heads.view(">u2")
-        reason = np.zeros(len(heads), np.uint8)
-
-        def refuse(which: npt.NDArray[np.bool_], why: Reason) -> None:
-            reason[(reason == Reason.NONE) & which] = why
-
-        outer = (heads[:, OUTER_AT] >> 4 == 6) & (heads[:, OUTER_AT + _NEXT_HEADER] == NEXT_HEADER_IPV6)
-        inner = (heads[:, INNER_AT] >> 4 == 6) & (heads[:, INNER_AT + _NEXT_HEADER] == NEXT_HEADER_UDP)
-        inner &= halves[:, _UDP_DESTINATION // 2] == self._port
-        refuse((have < INNER_AT) | ~outer, Reason.NOT_MRC)
-        refuse((have >= UDP_LENGTH) & ~inner, Reason.NOT_MRC)
-        refuse(have < AFTER_BTH, Reason.TRUNCATED)
-
         opcode = heads[:, BTH_AT]
         is_write = self._is_write.take(opcode)
-        stamped = heads[:, self._ts_byte] >> self._ts_shift & 1
-        header_bytes = self._header_bytes[stamped * is_write, opcode]
-        refuse(header_bytes == 0, Reason.UNKNOWN_OPCODE)
-
+        stamped = (heads[:, self._ts_byte] >> self._ts_shift & 1) * is_write
+        header_bytes = self._header_bytes[stamped, opcode]
         total = halves[:, OUTER_LENGTH // 2].astype(np.int64) + INNER_AT
-        trimmed = is_write & self._is_trimmed.take(_traffic_class(heads))
+        trimmed = is_write & ~self._is_untrimmed.take(traffic_class_of(heads))
         rest = np.minimum(have, total) - header_bytes
-        refuse(trimmed & (rest < 0), Reason.TRUNCATED)
         pad = heads[:, self._pad_byte] >> self._pad_shift & 3
-        length = total - header_bytes - ICRC_BYTES - pad
-        malformed = (halves[:, INNER_LENGTH // 2] + UDP_AT != total) | (halves[:, UDP_LENGTH // 2] + UDP_AT != total)
+        after = total - header_bytes - ICRC_BYTES
+        length = after - pad
+        malformed = (halves[:, INNER_LENGTH // 2] != total - UDP_AT) | (halves[:, UDP_LENGTH // 2] != total - UDP_AT)
         malformed |= (length < 0) | (length > self._pmtu) | (total % 4 != 0)
-        malformed |= ~is_write & (length + pad != 0)
-        refuse(malformed & ~trimmed, Reason.MALFORMED)
-        refuse((have < total) & ~trimmed, Reason.TRUNCATED)
+        malformed |= ~is_write & (after != 0)
+        outer = (heads[:, OUTER_AT] >> 4 == 6) & (heads[:, OUTER_AT + NEXT_HEADER] == NEXT_HEADER_IPV6)
+        inner = (heads[:, INNER_AT] >> 4 == 6) & (heads[:, INNER_AT + NEXT_HEADER] == NEXT_HEADER_UDP)
+        inner &= halves[:, UDP_DESTINATION // 2] == self._port
+
+        # From the last reason to the first, so that the first one that holds remains.
+        reason = np.zeros(len(heads), np.uint8)
+        reason[np.where(trimmed, rest < 0, have < total)] = _TRUNCATED
+        reason[malformed & ~trimmed] = _MALFORMED
+        reason[header_bytes == 0] = _UNKNOWN_OPCODE
+        reason[have < AFTER_BTH] = _TRUNCATED
+        reason[(have < INNER_AT) | ~outer | (have >= UDP_LENGTH) & ~inner] = _NOT_MRC
         length = np.where(trimmed, np.minimum(rest, self._pmtu), length)
         return Checked(reason, total, length, is_write, trimmed)
-
-
-def _traffic_class(heads: _Bytes) -> _Bytes:
-    """The byte that straddles the first two."""
-    return (heads.view(">u2")[:, 0] >> 4).astype(np.uint8)

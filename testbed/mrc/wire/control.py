@@ -117,6 +117,7 @@ class Packing:
         kind: see :class:`Kind`.
         opcode: its number.
         packet_bytes: from the outer IPv6 header to the ICRC.
+        body_bytes: from the BTH to the ICRC.
         own: the fields of the kind's own columns.
     """
 
@@ -126,8 +127,8 @@ class Packing:
         headers = ("BTH", *table.opcodes[self.opcode].headers)
         signed = [name for column, name in kind.columns.items() if kind.sent[column].kind == "i"]
         self.own = Bits(table, headers, list(kind.columns.values()), signed)
-        self._body_bytes = self.own.bytes
-        self.packet_bytes = BTH_AT + self._body_bytes + ICRC_BYTES
+        self.body_bytes = self.own.bytes
+        self.packet_bytes = BTH_AT + self.body_bytes + ICRC_BYTES
         names = kind.sent.names or ()
         self._picked = [names.index(column) for column in kind.columns]
         constants = {name: table.value(*value) for name, value in kind.constants.items()}
@@ -143,9 +144,9 @@ class Packing:
         after = (kind.received.names or ())[_COMMON_COLUMNS:]
         self._taken = [own.index(column if column in own else "") for column in after]
 
-    def received(self, packet: bytes | memoryview) -> tuple[int, ...]:
-        """What a row of ``kind.received`` holds behind the columns all rows have, of a packet of this kind."""
-        own = self.own.unpack(int.from_bytes(packet[BTH_AT : self.packet_bytes - ICRC_BYTES], "big"))
+    def received(self, body: int) -> tuple[int, ...]:
+        """What a row of ``kind.received`` holds behind the columns all rows have; ``body`` is BTH and headers."""
+        own = self.own.unpack(body)
         own += (0, self.opcode)
         return tuple([own[index] for index in self._taken])
 
@@ -159,7 +160,7 @@ class Packing:
         packed |= self.own.pack([row[index] for index in self._picked])
         if self.kind.contexts:
             packed |= self._contexts.pack((number & 0xFFFF, dqp & 0xFFFF))
-        return packed.to_bytes(self._body_bytes, "big")
+        return packed.to_bytes(self.body_bytes, "big")
 
 
 def packings(table: Table) -> list[Packing]:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.errors import UsageError
-from testbed.mrc.rows import ACK_IN, ENDPOINT_IN, NACK_IN, PROBE_IN, SACK_IN, WRITE_IN, Rows
+from testbed.mrc.rows import Rows
 from testbed.mrc.wire.checks import Checks
-from testbed.mrc.wire.control import packings
+from testbed.mrc.wire.control_in import ControlDecoder
+from testbed.mrc.wire.control_in import received as received_controls
 from testbed.mrc.wire.icrc import MASK, START, crc32
-from testbed.mrc.wire.layout import AFTER_BTH, HEAD_BYTES, ICRC_BYTES, head_views
+from testbed.mrc.wire.layout import AFTER_BTH, BTH_AT, HEAD_BYTES, ICRC_BYTES, INNER_AT, UDP_AT, head_views
 from testbed.mrc.wire.queue_pairs import QueuePairs
 from testbed.mrc.wire.received import REASONS, Reason, Received
 from testbed.mrc.wire.table import Table
@@ -22,10 +23,12 @@ from testbed.mrc.wire.write_rows import WriteRows
 
 _Bytes = npt.NDArray[np.uint8]
 _Numbers = npt.NDArray[np.int64]
+_Indices = npt.NDArray[np.intp]
 _MASK_WORDS = MASK.view(np.uint64)
-_COMMON = list((WRITE_IN.names or ())[: (WRITE_IN.names or ()).index("flags") + 1])
+# As plain numbers: numpy takes long to make one of an enum's member.
+_BAD_ICRC, _UNKNOWN_QP, _FOREIGN = int(Reason.BAD_ICRC), int(Reason.UNKNOWN_QP), int(Reason.FOREIGN)
 #: Where the addresses are in the inner header, in words.
-_SOURCE, _DESTINATION = slice(6, 8), slice(8, 10)
+_ADDRESSES = slice((INNER_AT + 8) // 8, UDP_AT // 8)
 
 
 class Decoder:
@@ -53,12 +56,11 @@ class Decoder:
         self._view = self._flat.data
         self._room = stride - at
         self._checks = Checks(table, pmtu)
-        self._rows = WriteRows(table)
+        self._write_rows = WriteRows(table)
+        self._queue_pairs = QueuePairs(local)
+        self._control = ControlDecoder(table, self._queue_pairs)
         self._pmtu = pmtu
-        self._header_bytes = self._checks.usual_bytes - pmtu - ICRC_BYTES
-        self._packings = {packing.opcode: packing for packing in packings(table)}
-        self._queue_pairs = QueuePairs()
-        self._local = np.frombuffer(local, np.uint64)
+        self._usual_at = at + self._checks.usual_bytes - pmtu - ICRC_BYTES
         self._heads = np.zeros((batch, HEAD_BYTES), np.uint8)
         self._masked = np.zeros_like(self._heads)
         self._masked_words = self._masked.view(np.uint64)
@@ -105,81 +107,123 @@ class Decoder:
         available = np.minimum(captured, lengths)
         np.minimum(available, self._room, out=available)
         if self._checks.all_usual(heads, available):
-            rows = self._rows.usual(heads)
-            crcs = map(crc32, self._usual_views[first:end], map(crc32, self._head_views[:count]))
-            good = self._usual_icrc[first:end, 0] == np.fromiter(crcs, np.uint32, count)
-            numbers = rows["qp"]
-            found = self._queue_pairs.find(numbers)
-            good &= found >= 0
-            good &= self._between_peers(heads, found)
-            if np.count_nonzero(good) == count:
-                rows["qp"] = found
-                rows["length"] = self._pmtu
-                rows["at"] = self._at + self._header_bytes
-                rows["t_ns"] = t_ns
-                rows["plane"] = planes
-                rows["frame"] = np.arange(first, end)
+            rows = self._usual(heads, np.arange(first, end), slice(0, count), t_ns, planes)
+            if rows is not None:
                 return Received(rows)
-        return self._each(heads, first, available, t_ns, planes)
+        received, others = self._controls(heads, first, available, t_ns, planes)
+        if not len(others):
+            return received
+        frames = first + others
+        heads, available, t_ns, planes = heads[others], available[others], t_ns[others], planes[others]
+        if len(others) < count and self._checks.all_usual(heads, available):
+            rows = self._usual(heads, frames, others, t_ns, planes)
+            if rows is not None:
+                received.writes = rows
+                return received
+        received.writes, received.dropped = self._each(heads, frames, others, available, t_ns, planes)
+        return received
 
-    def _between_peers(self, heads: _Bytes, found: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Whether the inner addresses are the peer's and this NIC's."""
-        words = heads.view(np.uint64)
-        same = self._queue_pairs.are_peers(found, words[:, _SOURCE])
-        same &= (words[:, _DESTINATION] == self._local).all(axis=1)
-        return same
+    def _usual(
+        self,
+        heads: _Bytes,
+        frames: _Indices,
+        scratch: slice | _Indices,
+        t_ns: npt.NDArray[np.int64],
+        planes: npt.NDArray[np.uint8],
+    ) -> Rows | None:
+        """Rows of WRITEs that are all usual; None where one's ICRC, queue pair or addresses are not right.
 
-    def _each(
+        Args:
+            heads: ``(n, 128)``.
+            frames: ``(n,)`` of the ring.
+            scratch: which rows of the masked headers belong to them; a slice stands for consecutive frames too.
+            t_ns: ``(n,)``.
+            planes: ``(n,)``.
+        """
+        if isinstance(scratch, slice):
+            first = int(frames[0])
+            masked, rest = self._head_views[scratch], self._usual_views[first : first + len(frames)]
+            stored = self._usual_icrc[first : first + len(frames), 0]
+        else:
+            masked = [self._head_views[row] for row in scratch.tolist()]
+            rest = [self._usual_views[frame] for frame in frames.tolist()]
+            stored = self._usual_icrc[frames, 0]
+        rows = self._write_rows.usual(heads)
+        found = self._queue_pairs.find(rows["qp"])
+        wrong = self._queue_pairs.differences(found, heads.view(np.uint64)[:, _ADDRESSES])
+        crcs = np.fromiter(map(crc32, rest, map(crc32, masked)), np.uint32, len(frames))
+        if np.count_nonzero(wrong) or np.count_nonzero(stored != crcs) or np.count_nonzero(found < 0):
+            return None
+        rows["qp"] = found
+        rows["length"] = self._pmtu
+        rows["at"] = self._usual_at
+        rows["t_ns"] = t_ns
+        rows["plane"] = planes
+        rows["frame"] = frames
+        return rows
+
+    def _controls(
         self,
         heads: _Bytes,
         first: int,
         available: npt.NDArray[np.integer],
         t_ns: npt.NDArray[np.int64],
         planes: npt.NDArray[np.uint8],
-    ) -> Received:
+    ) -> tuple[Received, _Indices]:
+        """The control packets that nothing is wrong with, and which packets are left."""
+        others = np.ones(len(heads), np.bool_)
+        rows: dict[np.dtype[np.void], list[tuple[int, ...]]] = {}
+        which = (self._control.is_control.take(heads[:, BTH_AT]) & (available > BTH_AT)).nonzero()[0]
+        for index in which.tolist():
+            begin = (first + index) * self._stride + self._at
+            packet = self._view[begin : begin + int(available[index])]
+            found = self._control.row(packet, int(t_ns[index]), int(planes[index]))
+            if found is not None:
+                rows.setdefault(found[0].kind.received, []).append(found[1])
+                others[index] = False
+        return received_controls(rows), others.nonzero()[0]
+
+    def _each(
+        self,
+        heads: _Bytes,
+        frames: _Indices,
+        scratch: _Indices,
+        available: npt.NDArray[np.integer],
+        t_ns: npt.NDArray[np.int64],
+        planes: npt.NDArray[np.uint8],
+    ) -> tuple[Rows, dict[str, int]]:
+        """The rows of WRITEs of any shape, and how many packets were dropped why; arguments as of :meth:`_usual`."""
         checked = self._checks.check(heads, available)
         reason = checked.reason
-        begins = (first + np.arange(len(heads))) * self._stride + self._at
-        covered = np.flatnonzero((reason == Reason.NONE) & ~checked.trimmed)
-        bad = covered[~self._icrc_holds(covered, begins, checked.total)]
-        reason[bad] = Reason.BAD_ICRC
-        rows = self._rows.any(heads)
+        covered = ((reason == 0) & ~checked.trimmed).nonzero()[0]
+        right = self._icrc_holds(frames[covered], scratch[covered], checked.total[covered])
+        reason[covered[~right]] = _BAD_ICRC
+        good = reason == 0
+        rows = self._write_rows.any(heads)
+        found = self._queue_pairs.find(rows["qp"])
+        wrong = self._queue_pairs.differences(found, heads.view(np.uint64)[:, _ADDRESSES]).any(axis=1)
+        reason[good & wrong] = _FOREIGN
+        reason[good & (found < 0)] = _UNKNOWN_QP
+        good &= (found >= 0) & ~wrong
+        rows["qp"] = found
         rows["t_ns"] = t_ns
         rows["plane"] = planes
-        found = self._queue_pairs.find(rows["qp"])
-        rows["qp"] = found
-        reason[(reason == Reason.NONE) & (found < 0)] = Reason.UNKNOWN_QP
-        reason[(reason == Reason.NONE) & ~self._between_peers(heads, found)] = Reason.FOREIGN
-        rows["frame"] = first + np.arange(len(heads))
+        rows["frame"] = frames
         rows["at"] += self._at
         rows["length"] = checked.length
         rows["trimmed"] = checked.trimmed
-        accepted = reason == Reason.NONE
-        received = self._controls(rows, np.flatnonzero(accepted & ~checked.is_write), begins)
-        received.writes = rows[accepted & checked.is_write]
+        if np.count_nonzero(good) == len(good) and np.count_nonzero(checked.is_write) == len(good):
+            return rows, {}
         counts = np.bincount(reason, minlength=len(REASONS)).tolist()
-        received.dropped = {name: count for name, count in zip(REASONS[1:], counts[1:], strict=True) if count}
-        return received
+        dropped = {name: count for name, count in zip(REASONS[1:], counts[1:], strict=True) if count}
+        return rows[good & checked.is_write], dropped
 
-    def _icrc_holds(self, which: npt.NDArray[np.intp], begins: _Numbers, totals: _Numbers) -> npt.NDArray[np.bool_]:
+    def _icrc_holds(self, frames: _Indices, scratch: _Indices, totals: _Numbers) -> npt.NDArray[np.bool_]:
         """Whether the ICRC of these packets is right; they are wholly there."""
-        first, last = begins[which], (begins + totals)[which] - ICRC_BYTES
+        first = frames * self._stride + self._at
+        last = first + totals - ICRC_BYTES
         rest = [self._view[begin:end] for begin, end in zip((first + AFTER_BTH).tolist(), last.tolist(), strict=True)]
-        crcs = map(crc32, rest, map(crc32, [self._head_views[index] for index in which.tolist()]))
+        crcs = map(crc32, rest, map(crc32, [self._head_views[row] for row in scratch.tolist()]))
         stored = self._flat.take(last[:, None] + np.arange(ICRC_BYTES)).view("<u4").reshape(-1)
-        holds: npt.NDArray[np.bool_] = stored == np.fromiter(crcs, np.uint32, len(which))
+        holds: npt.NDArray[np.bool_] = stored == np.fromiter(crcs, np.uint32, len(frames))
         return holds
-
-    def _controls(self, rows: Rows, which: npt.NDArray[np.intp], begins: _Numbers) -> Received:
-        """The control packets among ``rows``, which hold what all rows have in common."""
-        by_rows: dict[np.dtype[np.void], list[tuple[int, ...]]] = {}
-        for common, opcode, begin in zip(
-            rows[_COMMON][which].tolist(), rows["opcode"][which].tolist(), begins[which].tolist(), strict=True
-        ):
-            packing = self._packings[opcode]
-            own = packing.received(self._view[begin : begin + packing.packet_bytes])
-            by_rows.setdefault(packing.kind.received, []).append(common + own)
-        sacks, nacks, acks, probes, endpoints = (
-            np.array(by_rows.get(dtype, []), dtype) for dtype in (SACK_IN, NACK_IN, ACK_IN, PROBE_IN, ENDPOINT_IN)
-        )
-        return Received(sacks=sacks, nacks=nacks, acks=acks, probes=probes, endpoints=endpoints)

@@ -25,6 +25,9 @@ OUTER_LENGTH, INNER_LENGTH, UDP_LENGTH = OUTER_AT + 4, INNER_AT + 4, UDP_AT + 4
 #: The most that headers of a WRITE take, from the outer IPv6 header to the immediate.
 HEAD_BYTES = 128
 ICRC_BYTES = 4
+#: Of an IPv6 header's bytes.
+NEXT_HEADER = 6
+UDP_DESTINATION = UDP_AT + 2
 NEXT_HEADER_IPV6, NEXT_HEADER_UDP = 41, 17
 #: The default partition, with full membership (IBTA).
 P_KEY = 0xFFFF

@@ -10,9 +10,14 @@ _BEHIND = np.iinfo(np.int32).max
 
 
 class QueuePairs:
-    """Finds queue pairs by number, and knows the address of each one's peer."""
+    """Finds queue pairs by number, and knows between which addresses their packets go.
 
-    def __init__(self) -> None:
+    Args:
+        local: 16 bytes, this NIC's address.
+    """
+
+    def __init__(self, local: bytes) -> None:
+        self._local = local
         self.set(np.zeros(0, np.uint32), np.zeros((0, 16), np.uint8))
 
     def set(self, numbers: npt.NDArray[np.uint32], peers: npt.NDArray[np.uint8]) -> None:
@@ -21,8 +26,12 @@ class QueuePairs:
         self._numbers = np.append(numbers[order].astype(np.int32), np.int32(_BEHIND))
         self._indices = np.append(order, -1).astype(np.int32)
         # One row more, so that there is one to compare with even for a queue pair that is unknown.
-        self._peers = np.zeros((len(numbers) + 1, 2), np.uint64)
-        self._peers[:-1] = np.ascontiguousarray(peers).view(np.uint64)
+        addresses = np.zeros((len(numbers) + 1, 32), np.uint8)
+        addresses[:-1, :16] = peers
+        addresses[:, 16:] = np.frombuffer(self._local, np.uint8)
+        self._addresses = addresses.view(np.uint64)
+        #: Index and the two addresses, as a packet has them, by number.
+        self.by_number = {number: (index, addresses[index].tobytes()) for index, number in enumerate(numbers.tolist())}
 
     def find(self, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """The index of each queue pair, -1 where there is none of that number."""
@@ -30,7 +39,7 @@ class QueuePairs:
         found: npt.NDArray[np.int32] = np.where(self._numbers.take(at) == numbers, self._indices.take(at), np.int32(-1))
         return found
 
-    def are_peers(self, indices: npt.NDArray[np.int32], addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Whether each address, ``(n, 2)`` words, is that of the queue pair's peer."""
-        same: npt.NDArray[np.bool_] = (self._peers.take(indices, axis=0) == addresses).all(axis=1)
-        return same
+    def differences(self, indices: npt.NDArray[np.int32], addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """``(n, 4)``: where source and destination, ``(n, 4)`` words, are not those of the peer and of this NIC."""
+        different: npt.NDArray[np.bool_] = self._addresses.take(indices, axis=0) != addresses
+        return different

@@ -11,13 +11,16 @@ from testbed.mrc.rows import ACK_IN, ENDPOINT_IN, NACK_IN, PROBE_IN, SACK_IN, WR
 
 
 class Reason(IntEnum):
-    """Why a packet was dropped; where several hold, the first one in this order that is not 0."""
+    """Why a packet was dropped; where several hold, it is the first in this order that is not 0.
+
+    But one that is shorter than the headers up to the BTH, or a trimmed one shorter than all headers, is TRUNCATED.
+    """
 
     NONE = 0
     NOT_MRC = 1
-    TRUNCATED = 2
-    UNKNOWN_OPCODE = 3
-    MALFORMED = 4
+    UNKNOWN_OPCODE = 2
+    MALFORMED = 3
+    TRUNCATED = 4
     BAD_ICRC = 5
     UNKNOWN_QP = 6
     FOREIGN = 7
@@ -27,8 +30,10 @@ class Reason(IntEnum):
 REASONS = tuple(reason.name.lower() for reason in Reason)
 
 
-def _none(dtype: np.dtype[np.void]) -> Rows:
-    return np.zeros(0, dtype)
+#: No rows, of each kind; of length 0 and therefore safe to share.
+EMPTY: dict[np.dtype[np.void], Rows] = {
+    dtype: np.zeros(0, dtype) for dtype in (WRITE_IN, SACK_IN, NACK_IN, ACK_IN, PROBE_IN, ENDPOINT_IN)
+}
 
 
 @dataclass
@@ -48,10 +53,10 @@ class Received:
             pair's peer.
     """
 
-    writes: Rows = field(default_factory=lambda: _none(WRITE_IN))
-    sacks: Rows = field(default_factory=lambda: _none(SACK_IN))
-    nacks: Rows = field(default_factory=lambda: _none(NACK_IN))
-    acks: Rows = field(default_factory=lambda: _none(ACK_IN))
-    probes: Rows = field(default_factory=lambda: _none(PROBE_IN))
-    endpoints: Rows = field(default_factory=lambda: _none(ENDPOINT_IN))
+    writes: Rows = field(default_factory=lambda: EMPTY[WRITE_IN])
+    sacks: Rows = field(default_factory=lambda: EMPTY[SACK_IN])
+    nacks: Rows = field(default_factory=lambda: EMPTY[NACK_IN])
+    acks: Rows = field(default_factory=lambda: EMPTY[ACK_IN])
+    probes: Rows = field(default_factory=lambda: EMPTY[PROBE_IN])
+    endpoints: Rows = field(default_factory=lambda: EMPTY[ENDPOINT_IN])
     dropped: dict[str, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc.rows import WRITE_IN, Flag, Rows
-from testbed.mrc.wire.classes import roles
+from testbed.mrc.wire.classes import roles, traffic_class_of
 from testbed.mrc.wire.layout import (
     BTH_AT,
     FLAG_FIELDS,
@@ -25,6 +25,7 @@ from testbed.mrc.wire.layout import (
 from testbed.mrc.wire.table import Choices, Table
 
 _Bytes = npt.NDArray[np.uint8]
+_ECN = np.uint8(3)
 _TS = np.uint8(Flag.TS)
 
 
@@ -60,7 +61,7 @@ class WriteRows:
     def __init__(self, table: Table) -> None:
         shapes = write_shapes(table)
         self._plans = {key: _plan(shape, table.choices) for key, shape in shapes.items()}
-        self._with_imm = immediates(table)
+        self._with_imm = immediates(table).astype(np.uint8)
         self._roles = roles(table)
         by_byte: dict[int, _Bytes] = {}
         values = np.arange(256)
@@ -74,35 +75,48 @@ class WriteRows:
         return self._filled(_permuted(heads, self._plans[True, False]), heads, self._flags_of(heads))
 
     def any(self, heads: _Bytes) -> Rows:
-        """Rows of ``(n, 128)`` headers of any shape; only the columns all rows have mean anything for control packets.
+        """Rows of ``(n, 128)`` headers of any shape.
 
         ``at`` is where the payload begins, from the outer IPv6 header on.
         """
-        flags, with_imm = self._flags_of(heads), self._with_imm.take(heads[:, BTH_AT])
-        rows = np.zeros(len(heads), WRITE_IN)
-        octets = rows.view(np.uint8).reshape(len(heads), WRITE_IN.itemsize)
-        stamped = flags & _TS != 0
-        for (ts, imm), plan in self._plans.items():
-            chosen = np.flatnonzero((stamped == ts) & (with_imm == imm))
-            if len(chosen):
-                octets[chosen] = _permuted(heads[chosen], plan)
-                rows["at"][chosen] = plan.header_bytes
-        return self._filled(octets, heads, flags)
+        flags = self._flags_of(heads)
+        codes = self._with_imm.take(heads[:, BTH_AT]) + (flags & _TS)
+        there = set(codes.tolist())
+        if len(there) == 1:
+            plan = self._plans[_shape_of(there.pop())]
+            rows = self._filled(_permuted(heads, plan), heads, flags)
+            rows["at"] = plan.header_bytes
+            return rows
+        octets = np.zeros((len(heads), WRITE_IN.itemsize), np.uint8)
+        at = np.zeros(len(heads), np.uint16)
+        for code in there:
+            plan = self._plans[_shape_of(code)]
+            chosen = (codes == code).nonzero()[0]
+            octets[chosen] = _permuted(heads[chosen], plan)
+            at[chosen] = plan.header_bytes
+        rows = self._filled(octets, heads, flags)
+        rows["at"] = at
+        return rows
 
     def _flags_of(self, heads: _Bytes) -> _Bytes:
-        flags = np.zeros(len(heads), np.uint8)
-        for byte, values in self._flags:
+        byte, values = self._flags[0]
+        flags = values.take(heads[:, byte])
+        for byte, values in self._flags[1:]:
             flags |= values.take(heads[:, byte])
         return flags
 
     def _filled(self, octets: _Bytes, heads: _Bytes, flags: _Bytes) -> Rows:
         rows: Rows = octets.view(WRITE_IN)[:, 0]
         rows["flags"] = flags
-        # The traffic class straddles the first two bytes.
-        traffic_class = (heads.view(">u2")[:, 0] >> 4).astype(np.uint8)
+        traffic_class = traffic_class_of(heads)
         rows["dscp"] = self._roles.take(traffic_class)
-        rows["ecn"] = traffic_class & 3
+        rows["ecn"] = traffic_class & _ECN
         return rows
+
+
+def _shape_of(code: int) -> tuple[bool, bool]:
+    """Whether there is a TSETH, and an immediate."""
+    return code >= Flag.TS, code % 2 == 1
 
 
 def _permuted(heads: _Bytes, plan: _Plan) -> _Bytes:
