@@ -14,7 +14,7 @@ from testbed.mrc.evs import EvSet
 from testbed.mrc.memory import Memory
 from testbed.mrc.nscc import BackPressure
 from testbed.mrc.outgoing import Outbox, Outgoing, joined
-from testbed.mrc.peers import Peer, planes_of
+from testbed.mrc.peers import Peer, along, planes_of
 from testbed.mrc.psn import MASK
 from testbed.mrc.qp import QpAttributes, Region, State
 from testbed.mrc.queuepair import Connection, QueuePair, add
@@ -220,14 +220,15 @@ class Engine:
             on_messages: called with MESSAGE rows that are complete, before they are acknowledged.
         """
         self._on_writes(received.writes, place, now_ns, on_messages)
+        # A packet that was trimmed is missing in SACKs too: the NACK that says why comes first.
+        for qp, connection, rows in self._sorted(received.nacks, now_ns):
+            connection.requester.on_nacks(rows, now_ns)
+            self._after(qp, connection)
         for qp, connection, rows in self._sorted(received.sacks, now_ns):
             connection.requester.on_sacks(rows, now_ns)
             ports = connection.requester.port_state
             if ports is not None and qp.peer.on_sack_ports(ports, now_ns):
                 self._peer_changed(qp.peer, now_ns)
-            self._after(qp, connection)
-        for qp, connection, rows in self._sorted(received.nacks, now_ns):
-            connection.requester.on_nacks(rows, now_ns)
             self._after(qp, connection)
         for qp, connection, rows in self._sorted(received.acks, now_ns):
             connection.requester.on_acks(rows, now_ns)
@@ -247,6 +248,7 @@ class Engine:
         touched: list[tuple[QueuePair, Connection]] = []
         for qp, connection, rows in self._sorted(writes, now_ns):
             qp.peer.inbound_ns = now_ns
+            self._wake_for(qp.peer, now_ns)
             if qp.state is State.ERROR and connection.responder.error is None:
                 self._totals["mrc_refused_in_error"] += len(rows)
                 continue
@@ -312,11 +314,11 @@ class Engine:
             qp.answering = False
             if qp.connection is not None:
                 sacks, nacks, acks = qp.connection.responder.outbox(now_ns)
-                address = qp.peer.addressed_to_all_planes if qp.probed else qp.peer.addressed
+                paths = qp.peer.reply_paths(now_ns, everywhere=qp.probed)
                 qp.probed = False
-                for rows, parts in ((sacks, outbox.sacks), (nacks, outbox.nacks), (acks, outbox.acks)):
+                for rows, parts in ((nacks, outbox.nacks), (sacks, outbox.sacks), (acks, outbox.acks)):
                     if len(rows):
-                        parts.append(address(rows, now_ns))
+                        parts.append(along(paths, rows))
         self._answering.clear()
         for qp, rows in self._rounds.emit(now_ns, most):
             rows["path"] += qp.peer.first_path
@@ -384,10 +386,7 @@ class Engine:
     def _wake_for(self, peer: Peer, now_ns: int) -> None:
         if peer.announcement is not None:
             self._wake_at(peer.announcement.due_ns)
-        period_ns = self._settings.evs.reverse_probe_interval_ns
-        if peer.inbound_ns is not None and now_ns - peer.inbound_ns <= period_ns:
-            due = peer.reverse.next_due_ns()
-            self._wake_at(now_ns + period_ns if due is None else max(due, now_ns + 1))
+        self._wake_at(peer.reverse_probe_due_ns(now_ns, self._settings.evs.reverse_probe_interval_ns))
 
     def _wake_at(self, due_ns: int | None) -> None:
         if due_ns is not None and due_ns < self._due_ns:

@@ -138,7 +138,7 @@ class Destination:
         self._base_rtt = min(self._base_rtt, rtt)
         delay = rtt - self._base_rtt
         self._average_in(now_ns, delay)
-        if self._adapt_quickly(now_ns, lost=False, ecn=ecn):
+        if self._adapt_quickly(now_ns, ecn):
             return
         target = self._settings.target_delay_ns
         if ecn:
@@ -158,7 +158,7 @@ class Destination:
         self._average_in(now_ns, self._settings.base_rtt_ns)
         self._qa_wanted = True
         self._ignored += count
-        if not self._adapt_quickly(now_ns, lost=True, ecn=True):
+        if not self._adapt_quickly(now_ns, ecn=True):
             self._bound(self._cwnd - count)
 
     def on_loss(self, count: int) -> None:
@@ -192,7 +192,7 @@ class Destination:
             self._average += max(weight, 0.0) * (delay - self._average)
         self._averaged_ns = now_ns
 
-    def _adapt_quickly(self, now_ns: int, *, lost: bool, ecn: bool) -> bool:
+    def _adapt_quickly(self, now_ns: int, ecn: bool) -> bool:
         """Quick adapt; True where it, rather than the four cases, dealt with this event."""
         knobs = self._settings
         if not knobs.quick_adapt:
@@ -201,7 +201,7 @@ class Destination:
         if ecn and self._ignored < self._to_ignore:
             done = True
         elif self._qa_start_ns is None or now_ns - self._qa_start_ns >= self._base_rtt + knobs.target_delay_ns:
-            called = self._qa_wanted or lost or self.average_delay_ns > knobs.qa_threshold_ns
+            called = self._qa_wanted or self.average_delay_ns > knobs.qa_threshold_ns
             if self._qa_start_ns is not None and called and self._achieved < knobs.max_cwnd >> knobs.qa_gate:
                 period = self._base_rtt + knobs.target_delay_ns
                 late = min((now_ns - self._qa_start_ns) / period, _LATEST)

@@ -89,13 +89,14 @@ def nscc_for(rate_bits: int | None, planes: int, time_scale: float, *, queue_byt
     bdp = min(port * planes, software) * base * 1e-9
     payload = queue * planes * _PAYLOAD / _FRAME
     drain = queue / port * 1e9
+    target = max(1, round(min(base, _TARGET_SHARE * drain)))
     return _settings(
         scale,
         base,
         bdp,
-        target=max(1, round(min(base, _TARGET_SHARE * drain))),
+        target=target,
         room=(1 - _ADAPT_SHARE) * payload,
-        threshold=max(2, round(_ADAPT_SHARE * drain)),
+        threshold=max(target + 1, round(_ADAPT_SHARE * drain)),
         most=min(1.5 * bdp, _WINDOW_SHARE * payload),
     )
 

@@ -34,17 +34,17 @@ MS = 1_000_000
 POLL_NS = 50_000
 KINDS = {
     "writes": WRITE_IN,
-    "sacks": SACK_IN,
     "nacks": NACK_IN,
+    "sacks": SACK_IN,
     "acks": ACK_IN,
     "probes": PROBE_IN,
     "endpoints": ENDPOINT_IN,
 }
 PMTU = 256
-#: Small packets, so that many fit in little time; a window of 128 PSNs, so that it fills.
+#: Small packets, so that many fit in little time; a window of 512 PSNs, so that it fills.
 SETTINGS = Settings(
     pmtu=PMTU,
-    mpr=1,
+    mpr=4,
     evs=EvSettings(active=16),
     nscc=NsccSettings(max_cwnd=1 << 15, initial_cwnd=1 << 15, min_cwnd=PMTU, unloaded_rtt_ns=6 * MS),
 )
@@ -106,9 +106,7 @@ class Network:
         self.settings = settings
         self.planes = (np.arange(evs) % planes).astype("u1")
         self.evs = np.arange(0x10000, 0x10000 + evs).astype("u4")
-        self.paths = {
-            (a, b, e): Path() for a in range(hosts) for b in range(hosts) if a != b for e in range(evs)
-        }
+        self.paths = {(a, b, e): Path() for a in range(hosts) for b in range(hosts) if a != b for e in range(evs)}
         self.cut: set[tuple[int, int]] = set()
         self.carried: dict[tuple[int, int, int, str], int] = {}
         self.placed = 0
@@ -185,9 +183,7 @@ class Network:
             self._send(host, out)
             for row in host.engine.completions():
                 if row["kind"] == 0:
-                    host.completions.append(
-                        (int(row["wr_id"]), int(row["status"]), int(row["qp"]), int(row["t_ns"]))
-                    )
+                    host.completions.append((int(row["wr_id"]), int(row["status"]), int(row["qp"]), int(row["t_ns"])))
                 else:
                     host.immediates.append((int(row["qp"]), int(row["imm"])))
         self.check()
@@ -313,5 +309,3 @@ def address(number: int) -> str:
 def statuses(host: Host) -> list[Status]:
     """How the work requests of a host ended, in order."""
     return [Status(status) for _, status, _, _ in host.completions]
-
-

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-import numpy as np
 
 from testbed.mrc.queuepair import QueuePair
 from testbed.mrc.rows import Status
@@ -14,7 +13,9 @@ from tests.unit.mrc.simnet import MS, PMTU, REGION, Network, Path
 
 EVS, PLANES = 16, 4
 HOSTS = st.integers(0, 1)
-LENGTHS = st.one_of(st.integers(0, 3 * PMTU), st.sampled_from([0, 1, PMTU - 1, PMTU, PMTU + 1, 64 * PMTU, 150 * PMTU + 7]))
+LENGTHS = st.one_of(
+    st.integers(0, 3 * PMTU), st.sampled_from([0, 1, PMTU - 1, PMTU, PMTU + 1, 64 * PMTU, 150 * PMTU + 7])
+)
 CHANCES = st.sampled_from([0.0, 0.05, 0.3, 1.0])
 PSNS = st.sampled_from([0, 1, 0xFFFFFF, 0xFFFFF0, 0xFFFF80, 0x7FFFF0])
 
@@ -58,8 +59,15 @@ class Model(RuleBasedStateMachine):
         for n in range(count):
             self._post(host, qp, 1 + n % 9, n % 5 == 0)
 
-    @rule(host=HOSTS, ev=st.integers(0, EVS - 1), drop=CHANCES, duplicate=CHANCES, trim=CHANCES, mark=CHANCES,
-          jitter=st.sampled_from([0, MS, 8 * MS]))
+    @rule(
+        host=HOSTS,
+        ev=st.integers(0, EVS - 1),
+        drop=CHANCES,
+        duplicate=CHANCES,
+        trim=CHANCES,
+        mark=CHANCES,
+        jitter=st.sampled_from([0, MS, 8 * MS]),
+    )
     def path_changes(
         self, host: int, ev: int, drop: float, duplicate: float, trim: float, mark: float, jitter: int
     ) -> None:
@@ -108,7 +116,8 @@ class Model(RuleBasedStateMachine):
         network.check()
         assert all(
             qp.connection is not None and qp.connection.requester.in_flight == 0
-            for host in network.hosts for qp in host.engine._qps.values()
+            for host in network.hosts
+            for qp in host.engine._qps.values()
         )
 
 

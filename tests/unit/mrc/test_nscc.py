@@ -173,6 +173,16 @@ class TestFastIncrease:
         ack(to, 0)
         assert to.window() == 420_000
 
+    def test_a_decrease_ends_it(self) -> None:
+        to = destination(replace(PLAIN, alpha=0.0))
+        for _ in range(11):
+            ack(to, 0)
+        for _ in range(8):
+            ack(to, MS, delay_ns=30 * MS, ecn=True)
+        cut = to.window()
+        ack(to, MS)
+        assert to.window() == cut
+
 
 class TestQuickAdapt:
     KNOBS = replace(PLAIN, quick_adapt=True, alpha=0.0, fi=0.0, fi_scale=0.0, eta=0.0)
@@ -216,6 +226,31 @@ class TestQuickAdapt:
         to.on_trim(9 * MS // 2, PACKET)  # after 4.5 ms of 3 ms
         assert to.window() == 60_000
 
+    @pytest.mark.parametrize(("delay_ns", "then"), [(0, 210_000), (3 * MS, 150_000)])
+    def test_what_was_to_be_added_is_dropped(self, delay_ns: int, then: int) -> None:
+        # Increases apply after more than 200,000 bytes: neither those bytes nor the increase of before count.
+        to = destination(replace(self.KNOBS, fi=100_000.0, adjust_bytes=200_000, adjust_period_ns=50 * MS))
+        ack(to, 0, 0)
+        ack(to, MS, 60_000, delay_ns=3 * MS)
+        to.on_trim(3 * MS, PACKET)
+        ack(to, 3 * MS, then, delay_ns=delay_ns)
+        assert to.window() == 60_000
+
+    def test_a_trim_calls_for_it_once(self) -> None:
+        to = destination(self.KNOBS)
+        ack(to, 0, 0)
+        ack(to, MS, 60_000)
+        to.on_trim(3 * MS, PACKET)
+        for k in range(4, 20):
+            ack(to, k * MS, 1_000)
+        assert to.window() == 60_000
+
+    def test_a_trim_counts_as_a_base_rtt_of_delay(self) -> None:
+        to = destination(self.KNOBS)
+        ack(to, 0)
+        to.on_trim(MS, PACKET)
+        assert to.average_delay_ns == pytest.approx(MS / 8)
+
     def test_never_raises_the_window(self) -> None:
         to = destination(self.KNOBS, window=50_000)
         ack(to, 0, 0)
@@ -241,6 +276,19 @@ class TestPenalty:
             assert to.room() <= PACKET
         assert to.window() == PACKET
         assert to.room() == PACKET  # one packet a round trip: it never stalls
+
+    def test_127_withholds_all_that_a_sack_acknowledges(self) -> None:
+        to = destination()
+        to.sent(400_000)
+        ack(to, 0, 200_000, pen=127)
+        assert (to.window(), to.room()) == (200_000, 0)
+
+    def test_counts_from_what_is_in_flight_if_that_is_less(self) -> None:
+        # 100,000 of the 400,000 allowed are in flight; 64/128 of the 40,000 acknowledged are withheld.
+        to = destination()
+        to.sent(100_000)
+        ack(to, 0, 40_000, pen=64)
+        assert (to.window(), to.room()) == (80_000, 20_000)
 
     def test_127_stays_at_one_packet(self) -> None:
         to = destination()

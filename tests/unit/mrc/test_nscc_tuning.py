@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from testbed.errors import UsageError
@@ -60,6 +60,7 @@ class TestLab:
             nscc_for(100_000_000, 8, 1000).max_cwnd / 8, abs=1
         )
 
+    @example(3_200_000_000, 1, 1000.0, 1)  # a queue of 2.5 ns: its shares round to the same
     @given(
         st.none() | st.integers(1_000, 10**12),
         st.integers(1, 64),
