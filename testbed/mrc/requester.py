@@ -20,7 +20,7 @@ from testbed.mrc.requestercounters import RequesterCounters
 from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Dscp, Flag, Rows, Status
 from testbed.mrc.sackreader import Heard, SackReader
 from testbed.mrc.sendqueue import DEPTH, SendQueue
-from testbed.mrc.sendwindow import Indices, SendWindow, Sent
+from testbed.mrc.sendwindow import HELD, IN_FLIGHT, LOST, Indices, SendWindow
 from testbed.mrc.settings import Settings
 
 _NO_PSNS = np.zeros(0, "i8")
@@ -198,7 +198,7 @@ class Requester:
             evs = np.where(window.times[slots] > 1, self._proven, evs)
             self._proven = None
         rows: Rows = window.rows[slots]
-        rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
+        rows["dscp"] = int(Dscp.TRIMMABLE_RETRANSMIT)
         rows["flags"] |= int(Flag.RTX)
         self._put(rows, slots, evs, now_ns)
         window.times[slots] += 1
@@ -227,13 +227,16 @@ class Requester:
 
     def _fitting(self, lengths: npt.NDArray[np.uint32]) -> int:
         """How many packets of these lengths the window lets out; one at least where nothing is in flight at all."""
-        count = int(lengths.cumsum(dtype="i8").searchsorted(self._destination.room(), "right"))
+        room = self._destination.room()
+        if len(lengths) * self._settings.pmtu <= room:
+            return len(lengths)
+        count = int(np.add.accumulate(lengths, dtype="i8").searchsorted(room, "right"))
         return count or int(self._urgent or self._destination.in_flight == 0)
 
     def _put(self, rows: Rows, slots: Indices, evs: npt.NDArray[np.int64], now_ns: int) -> None:
         rows["path"] = evs
         rows["stamp"] = self._stamp(now_ns)
-        nbytes = int(rows["length"].sum())
+        nbytes = int(np.add.reduce(rows["length"], dtype="i8"))
         self._window.sent(rows, slots, now_ns, nbytes)
         self._destination.sent(nbytes)
         self.counters.mrc_tx_bytes += nbytes
@@ -256,10 +259,12 @@ class Requester:
         self.port_state = heard.port_state
         if heard.proven is not None and heard.proven >= 0:
             self._proven = heard.proven
-        if rows["pr"].any():
+        if heard.probed:
             self._timer.answered(now_ns)
         marked = self._heed_marks(rows, now_ns)
-        lost = heard.lost[self._window.state[heard.lost & self._window.mask] == Sent.IN_FLIGHT]
+        lost = heard.lost
+        if len(lost):
+            lost = lost[self._window.state[lost & self._window.mask] == IN_FLIGHT]
         if len(lost):
             counters.packet_seq_err += len(lost)
             slots = self._lose(lost)
@@ -270,13 +275,13 @@ class Requester:
             heard.nbytes,
             heard.rtt_ns,
             marked,
-            int(rows["rcv_cwnd_pen"].max()),
-            bool(rows["restore_cwnd"].any()),
+            max(rows["rcv_cwnd_pen"].tolist()),
+            any(rows["restore_cwnd"].tolist()),
         )
 
     def _heed_marks(self, rows: Rows, now_ns: int) -> bool:
         marks = rows["m"]
-        if not marks.any():
+        if not np.count_nonzero(marks):
             return False
         evs = self._evs.index_of(rows["entropy"])
         once = marks == SackMark.SKIP_ONCE
@@ -298,7 +303,7 @@ class Requester:
         psn = psns.unwrap(rows["nack_psn"], window.una)
         slots = psn & window.mask
         valid = (psn >= window.una) & (psn < window.next) & (window.stamp[slots] == rows["stamp"])
-        valid &= window.state[slots] == Sent.IN_FLIGHT
+        valid &= window.state[slots] == IN_FLIGHT
         psn, first = np.unique(psn[valid], return_index=True)
         counters.mrc_stale_nacks += len(rows) - len(psn)
         reasons = rows["reason"][valid][first]
@@ -309,7 +314,7 @@ class Requester:
         if refused.any():
             counters.mrc_resource_nacks += int(refused.sum())
             due = now_ns + self._settings.nscc.base_rtt_ns
-            self._destination.gone(window.lost(psn[refused] & window.mask, Sent.HELD))
+            self._destination.gone(window.lost(psn[refused] & window.mask, HELD))
             self._held += [(due, one) for one in psn[refused].tolist()]
         self._lose(psn[~refused])
         in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
@@ -372,7 +377,7 @@ class Requester:
             self._timer.progress(now_ns)
             self._look_after(now_ns)
             if len(self._lost):
-                self._lost = self._lost[self._window.state[self._lost & self._window.mask] == Sent.LOST]
+                self._lost = self._lost[self._window.state[self._lost & self._window.mask] == LOST]
         if not self._unacknowledged():
             self._timer.stop()
             self._look_ns = None
@@ -431,7 +436,7 @@ class Requester:
         oldest = window.una & window.mask
         avoid = int(window.ev[oldest])
         if window.una < window.next:
-            if window.state[oldest] == Sent.IN_FLIGHT:
+            if window.state[oldest] == IN_FLIGHT:
                 if self.heard_ns <= int(window.sent_ns[oldest]):
                     self._evs.on_timeout(np.array([avoid]), now_ns)
                 if self._timer.retries > 1:
@@ -471,8 +476,8 @@ class Requester:
         self._held = [(at, psn) for at, psn in self._held if at > now_ns]
         psn = np.unique(np.array(due, "i8"))
         psn = psn[psn >= self._window.una]
-        psn = psn[self._window.state[psn & self._window.mask] == Sent.HELD]
-        self._window.state[psn & self._window.mask] = Sent.LOST
+        psn = psn[self._window.state[psn & self._window.mask] == HELD]
+        self._window.state[psn & self._window.mask] = LOST
         self._lost = np.union1d(self._lost, psn)
 
     # The end
