@@ -177,6 +177,7 @@ class Requester:
         if len(lost):
             counters.packet_seq_err += len(lost)
             slots = self._sender.lose(lost)
+            self._destination.on_loss(int(self._window.length[slots].sum()))
             self._evs.on_loss(np.unique(self._window.ev[slots]).astype("i8"), now_ns)
         self._acknowledge(heard, now_ns)
         self._destination.on_ack(

@@ -42,6 +42,16 @@ class Heard:
     wrong: int = 0
 
 
+#: What orders SACKs: bytes received in units of 256, cumulative PSN, packets held above it. The first alone would stand
+#: still over small messages.
+Moment = tuple[int, int, int]
+
+
+def _before(moment: Moment, other: Moment) -> bool:
+    units, cack = psns.distance(moment[0], other[0]), psns.distance(moment[1], other[1])
+    return (units, cack, moment[2] - other[2]) < (0, 0, 0)
+
+
 class SackReader:
     """Reads the SACKs of one queue pair into its send window."""
 
@@ -54,7 +64,7 @@ class SackReader:
         self._round_trips = round_trips
         self._evidence = Evidence(len(planes), round_trips)
         self._memory_ns = _STAMPS * stamp_ns
-        self._units: int | None = None
+        self._newest: Moment | None = None
         self._probes: list[tuple[int, int]] = []  # (stamp, sent_ns)
 
     def probed(self, stamp: int, now_ns: int) -> None:
@@ -74,17 +84,19 @@ class SackReader:
         return heard
 
     def read(self, rows: Rows, now_ns: int) -> Heard:
-        """SACK_IN rows in order of arrival; those of one moment (same count of received bytes) are one report."""
+        """SACK_IN rows in order of arrival; those of one moment are one report."""
         heard = Heard()
-        units = rows["rcvd_units"].tolist()
+        moments = list(
+            zip(rows["rcvd_units"].tolist(), rows["cack_psn"].tolist(), rows["ooo_count"].tolist(), strict=True)
+        )
         begin = 0
-        for end in range(1, len(units) + 1):
-            if end == len(units) or units[end] != units[begin]:
-                self._read_burst(rows[begin:end], units[begin], heard, now_ns)
+        for end in range(1, len(moments) + 1):
+            if end == len(moments) or moments[end] != moments[begin]:
+                self._read_burst(rows[begin:end], moments[begin], heard, now_ns)
                 begin = end
         return heard
 
-    def _read_burst(self, rows: Rows, units: int, heard: Heard, now_ns: int) -> None:
+    def _read_burst(self, rows: Rows, moment: Moment, heard: Heard, now_ns: int) -> None:
         window = self._window
         una = window.una
         cacks = [psns.unwrap(cack, una) for cack in rows["cack_psn"].tolist()]
@@ -96,9 +108,9 @@ class SackReader:
                 return
             rows, cacks = rows[sane], [cacks[n] for n in sane]
             top = max(cacks)
-        fresh = self._units is None or psns.distance(units, self._units) >= 0
+        fresh = self._newest is None or not _before(moment, self._newest)
         if fresh:
-            self._units = units
+            self._newest = moment
             heard.port_state = int(rows["port_state"][-1])
         else:
             heard.stale += len(rows)

@@ -16,6 +16,7 @@ from testbed.mrc.window import CHUNK, CHUNK_BITS, ReceiveWindow
 _CONTROL = int(Dscp.CONTROL)
 _NO_SACKS = np.zeros(0, SACK_OUT)
 #: ooo_count has 15 bits, ack_psn_offset 16 with a sign.
+_RESTORE_CWND = 1
 _MOST_HELD = (1 << 15) - 1
 _FURTHEST_BACK = -(1 << 15)
 
@@ -126,7 +127,8 @@ class SackBuilder:
                     *(0, self._qp, self._dqp, wire_cack, _CONTROL, 0),  # path to flags
                     *(trigger.mark, trigger.probe, max(trigger.psn - cack, _FURTHEST_BACK), trigger.ev),
                     *(advice.port_state, wire_cack, self._mpr, chunk * CHUNK - cack, bitmap),
-                    *(trigger.stamp, held, 0, advice.rcv_cwnd_pen, units),  # restore_cwnd: 0
+                    # What a penalty takes from the sender's window is for the time of the penalty only.
+                    *(trigger.stamp, held, _RESTORE_CWND, advice.rcv_cwnd_pen, units),
                 )
                 for trigger, chunk, bitmap in zip(triggers, chunks, window.bitmaps(chunks), strict=True)
             ],

@@ -206,6 +206,19 @@ def test_zeros_of_a_sack_that_was_overtaken_are_no_evidence() -> None:
     assert one.requester.counters.packet_seq_err == 1
 
 
+def test_of_small_messages_the_cumulative_psn_and_the_count_order_sacks() -> None:
+    """Eight bytes do not move a count of units of 256; an overtaken SACK is no evidence of holes all the same."""
+    one = bench()
+    for number in range(4):
+        one.requester.post(number, 0, 8, 0, 5)
+    one.requester.emit(0, 4)
+    one.sack(1, now_ns=5 * MS, units=0, ooo_count=0)
+    one.requester.emit(5 * MS, 1)
+    stale = one.requester.counters.mrc_stale_sacks
+    one.sack(0, now_ns=6 * MS, units=0, ooo_count=0)
+    assert one.requester.counters.mrc_stale_sacks == stale + 1
+
+
 def test_all_that_arrived_being_known_tells_of_holes_beyond_the_bitmap() -> None:
     one = bench()
     post(one, 128 * PMTU)
@@ -216,7 +229,7 @@ def test_all_that_arrived_being_known_tells_of_holes_beyond_the_bitmap() -> None
     # The newest arrived; the bitmap covers 64 packets, the count says that nothing else is there.
     one.sack(0, now_ns=6 * MS, units=2, ooo_count=2, sack_offset=65, bitmap=1 << 63)
     assert one.requester.counters.packet_seq_err == 63
-    one.sack(0, now_ns=6 * MS, units=2, ooo_count=1, sack_offset=65, bitmap=1 << 63)
+    one.sack(0, now_ns=6 * MS, units=3, ooo_count=1, sack_offset=65, bitmap=1 << 63)
     assert one.requester.counters.packet_seq_err == 127
 
 
