@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -202,6 +202,10 @@ class SoftNic:
         """
         self.engine.post_write(qp, wr_id, source, length, va, rkey, imm)
         self._sender.more = True
+
+    def deny(self, evs: Iterable[int], denied: bool = True) -> None:
+        """Deny EVs to all queue pairs, or allow them again: the word of a controller that knows the fabric."""
+        self.engine.deny(np.fromiter(evs, np.uint32), denied, time.monotonic_ns())
 
     def completions(self) -> Rows:
         """COMPLETION rows since the last call."""

@@ -3,8 +3,8 @@
     python -m testbed.traffic.mrc.agent --plan FD --ready FD
 
 It writes to ``ready``, a line each: the attributes of its flows; ``connected``; its report. It reads from standard
-input, a line each: ``connect {flow: attributes}``; ``start``; ``stop``; the end of the file ends it at once. Whatever
-goes wrong is one line ``error …`` on ``ready``, and exit code 3.
+input, a line each: ``connect {flow: attributes}``; ``start``; ``deny [ev, …]`` and ``allow [ev, …]``; ``stop``. The end
+of the file ends it at once. Whatever goes wrong is one line ``error …`` on ``ready``, and exit code 3.
 """
 
 from __future__ import annotations
@@ -111,12 +111,7 @@ class _Agent:
         if not line:
             raise SystemExit(0)
         if not line.startswith(wanted):
-            raise InfrastructureError(
-                "a transfer agent was told something else than it expects",
-                where="transfer agent",
-                found=line[:80],
-                expected=wanted,
-            )
+            raise _unexpected(line, wanted)
         return line
 
     def _work(self) -> None:
@@ -137,6 +132,14 @@ class _Agent:
             if line == "stop":
                 self._endpoint.stop()
                 return
+            if line is not None:
+                self._deny(line)
+
+    def _deny(self, line: str) -> None:
+        word, _, evs = line.partition(" ")
+        if word not in ("deny", "allow"):
+            raise _unexpected(line, "deny, allow or stop")
+        self._endpoint.nic.deny(json.loads(evs), word == "deny")
 
     def _drain(self, until_ns: int) -> None:
         """Let what is outstanding complete."""
@@ -149,6 +152,15 @@ class _Agent:
         if self._files is not None:
             memory = {"process_resident_memory_bytes": _resident_bytes()}
             self._files.counters.write(self._endpoint.progress() | memory, time.time_ns())
+
+
+def _unexpected(line: str, expected: str) -> InfrastructureError:
+    return InfrastructureError(
+        "a transfer agent was told something else than it expects",
+        where="transfer agent",
+        found=line[:80],
+        expected=expected,
+    )
 
 
 def _resident_bytes() -> int:

@@ -218,6 +218,10 @@ class TransferRun:
         time.sleep(seconds)  # Time passing is what is asked for.
         self.check_alive()
 
+    def tell(self, host: str, line: str) -> None:
+        """Write a command to one host's agent."""
+        self._agents[host].tell(line)
+
     def kill(self, host: str) -> None:
         """End one host's agent at once, as a crash would; its peers are not told."""
         agent = self._agents[host]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.addressing import Path
-from testbed.errors import UsageError
+from testbed.errors import UsageError, nearest
 from testbed.fabric.protocols import Fabric
 from testbed.mrc.datapath.plan import NicPeer, NicPlan, NicPort
 from testbed.mrc.rows import EvCause, EvState
@@ -231,6 +232,19 @@ class MrcTransfers:
         """Host → its NIC's counters and its workload's, as they are now. Raises UsageError while it is not running."""
         run = self._running()
         return {host: run.counters_of(host) for host in dict.fromkeys(host for pair in self.pairs for host in pair)}
+
+    def deny(self, host: str, evs: Sequence[int], *, denied: bool = True) -> None:
+        """Put EVs on a host's denylist, as a controller would, or take them off it.
+
+        Raises UsageError while it is not running, or for a host that takes no part.
+        """
+        run = self._running()
+        if not any(host in pair for pair in self.pairs):
+            known = sorted({name for pair in self.pairs for name in pair})
+            raise UsageError(
+                "this host takes no part", found=host, expected=", ".join(known), nearest=nearest(host, known)
+            )
+        run.tell(host, f"{'deny' if denied else 'allow'} {json.dumps(list(evs))}")
 
     def kill(self, host: str) -> None:
         """End a host's endpoint at once, as a crash would; its peers are not told."""
