@@ -296,7 +296,7 @@ def _opcodes(value: object, where: str, headers: Mapping[str, Header]) -> dict[i
                 "an opcode of the wire table is wrong", here, entry, "a list of headers, payload true or false"
             )
         for name in names:
-            if name not in headers:
+            if not isinstance(name, str) or name not in headers:
                 raise _wrong(
                     "an opcode names an unknown header", here, name, ", ".join(headers), nearest(str(name), headers)
                 )

@@ -104,6 +104,24 @@ def test_a_write_of_another_queue_pairs_peer_is_foreign() -> None:
     assert received.dropped == {"foreign": 1}
 
 
+def test_an_unknown_queue_pair_is_not_taken_for_one_of_the_unspecified_address() -> None:
+    packet = bytearray(FULL[:-4])
+    packet[48:64] = bytes(16)
+    packet[95] ^= 1
+    assert PAIR.receive([sealed(packet)]).dropped == {"unknown_qp": 1}
+    assert PAIR.receive([sealed(packet), ODD]).dropped == {"unknown_qp": 1}
+
+
+def test_a_control_packet_that_lacks_a_zero_at_its_end_is_truncated() -> None:
+    """The last byte of the ICRC is 0 in some packets; without it the number read would be the same."""
+    ending_in_zero = []
+    for first in range(0, 4096, FRAMES):
+        rows = [{"psn": psn} for psn in range(first, first + FRAMES)]
+        ending_in_zero += [packet for packet in PAIR.controls(PAIR.control_rows(r.ACK_OUT, *rows)) if not packet[-1]]
+    assert PAIR.receive(ending_in_zero[:1]).dropped == {}
+    assert PAIR.receive([ending_in_zero[0][:-1]]).dropped == {"truncated": 1}
+
+
 def test_payloads_above_the_path_mtu_are_malformed() -> None:
     larger = Pair(pmtu=512)
     packets = larger.writes({"opcode": 0xCA, "length": 260, "flags": Flag.TS})
@@ -114,6 +132,18 @@ def test_payloads_above_the_path_mtu_are_malformed() -> None:
 def test_padding_without_a_payload_is_malformed() -> None:
     assert PAIR.receive([changed(EMPTY, 89, 0x80 | 0x10)]).dropped == {"malformed": 1}
     assert PAIR.receive([changed(ACK, 89, 0x80 | 0x10)]).dropped == {"malformed": 1}
+
+
+def test_a_full_packet_may_hold_a_payload_and_padding() -> None:
+    assert PAIR.receive([changed(FULL, 89, 0x80 | 0x30)]).writes["length"].tolist() == [253]
+
+
+@pytest.mark.parametrize("packet", [SACK, ACK])
+def test_a_control_packet_with_more_behind_its_headers_is_malformed(packet: bytes) -> None:
+    size = len(packet) + 4
+    assert PAIR.receive([lengths_set(packet, size - 40, size - 80, size - 80)]).dropped == {"malformed": 1}
+    longer = lengths_set(packet[:-4] + bytes(8), size - 40, size - 80, size - 80)
+    assert PAIR.receive([longer]).dropped == {"malformed": 1}
 
 
 def test_bytes_after_the_packet_are_ignored() -> None:
@@ -151,6 +181,7 @@ def test_trimmed_writes_are_rows_without_their_icrc(packet: str, adjusted: str, 
 def test_a_write_marked_as_trimmed_is_so_even_if_nothing_is_missing() -> None:
     received = PAIR.receive([with_class(FULL, TRIMMED[0])])
     assert received.writes["trimmed"].tolist() == [1]
+    assert received.writes["length"].tolist() == [256]
 
 
 def test_a_trimmed_write_must_have_its_headers_a_queue_pair_and_the_right_peer() -> None:

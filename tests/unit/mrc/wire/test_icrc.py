@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.mrc import rows as r
@@ -13,11 +13,13 @@ from testbed.mrc.wire.icrc import crc32, icrc
 from tests.unit.mrc.wire.pair import Pair, plain_crc32, plain_icrc, rows_of
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=100, max_size=300))
 def test_it_is_that_of_the_plain_implementation(packet: bytes) -> None:
     assert icrc(packet).to_bytes(4, "little") == plain_icrc(packet)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_crc32_goes_on_from_where_it_was(one: bytes, other: bytes) -> None:
     assert crc32(other, crc32(one)) == plain_crc32(one + other)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import UsageError
@@ -98,6 +98,7 @@ def test_a_damaged_file_is_refused_with_its_entry(before: str, after: str, expec
 _JUNK = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3), st.just([]), st.just({}))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_entry_may_be_anything_and_the_answer_is_a_table_or_an_error(data: st.DataObject) -> None:
     root = copy.deepcopy(ROOT)
