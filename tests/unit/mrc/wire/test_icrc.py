@@ -1,4 +1,4 @@
-"""The ICRC against a plain implementation and against scapy's RoCE, and what it detects."""
+"""The ICRC against a plain implementation, and what it detects; against scapy's RoCE: tests/unit/mrc/test_layers.py."""
 
 from __future__ import annotations
 
@@ -23,17 +23,6 @@ def test_it_is_that_of_the_plain_implementation(packet: bytes) -> None:
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_crc32_goes_on_from_where_it_was(one: bytes, other: bytes) -> None:
     assert crc32(other, crc32(one)) == plain_crc32(one + other)
-
-
-def test_it_is_what_scapy_computes_for_rocev2() -> None:
-    roce = pytest.importorskip("scapy.contrib.roce")
-    inet6 = pytest.importorskip("scapy.layers.inet6")
-    (packet,) = Pair().writes({"opcode": 0xCA, "length": 32, "psn": 77})
-    inner = inet6.IPv6(packet[40:])
-    bth = inner[roce.BTH]
-    assert bth.opcode == 0xCA
-    bth.icrc = None
-    assert bytes(inner)[-4:] == packet[-4:]
 
 
 #: Bits that may change and nothing else with them, by first bit and count: nobody looks at them.
