@@ -49,7 +49,8 @@ class Requester:
 
     Attributes:
         state: RTS, or ERROR from the first failure on.
-        port_state: the peer's ports that are down, a bit each, by its newest SACK; None before the first.
+        port_state: the peer's ports that are down, a bit each, by the last call of on_sacks; None where
+            no SACK of it was fresh.
         heard_ns: when anything of the peer last came in.
         counters: see :class:`RequesterCounters`.
     """
@@ -100,6 +101,11 @@ class Requester:
     def can_post(self) -> bool:
         """Whether the send queue has room."""
         return self._queue.outstanding < DEPTH
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to send, now or later."""
+        return bool(len(self._lost) or self._held) or self._window.next < self._queue.end_psn
 
     @property
     def in_flight(self) -> int:
@@ -159,6 +165,8 @@ class Requester:
             return np.zeros(0, WRITE_OUT)
         self._stalled = False
         rows = self._emit_lost(now_ns, possible)
+        if len(rows):
+            self._urgent = False
         if not len(self._lost) and not self._stalled and len(rows) < possible:
             new = self._emit_new(now_ns, possible - len(rows))
             rows = np.concatenate([rows, new]) if len(rows) else new
@@ -243,8 +251,7 @@ class Requester:
         heard = self._sacks.read(rows, now_ns)
         counters.mrc_stale_sacks += heard.stale
         counters.mrc_wrong_sacks += heard.wrong
-        if heard.port_state is not None:
-            self.port_state = heard.port_state
+        self.port_state = heard.port_state
         if heard.proven is not None and heard.proven >= 0:
             self._proven = heard.proven
         if rows["pr"].any():
@@ -296,14 +303,6 @@ class Requester:
         if (reasons == NackReason.UNEXP_EVENT).any():
             self.fail(Status.REM_OP_ERR, now_ns)
             return
-        trimmed = reasons == NackReason.TRIMMED
-        if trimmed.any():
-            slots = psn[trimmed] & window.mask
-            counters.mrc_trimmed += len(slots)
-            self._evs.on_trim(np.unique(window.ev[slots]).astype("i8"), now_ns)
-            self._destination.on_trim(now_ns, int(window.length[slots].sum()))
-        counters.mrc_trimmed_lasthop += int((reasons == NackReason.TRIMMED_LASTHOP).sum())
-        counters.mrc_window_nacks += int((reasons == NackReason.PSN_OOR_WINDOW).sum())
         refused = np.isin(reasons, _REFUSED)
         if refused.any():
             counters.mrc_resource_nacks += int(refused.sum())
@@ -311,6 +310,16 @@ class Requester:
             self._destination.gone(window.lost(psn[refused] & window.mask, Sent.HELD))
             self._held += [(due, one) for one in psn[refused].tolist()]
         self._lose(psn[~refused])
+        in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
+        counters.mrc_trimmed += int(in_fabric.sum())
+        counters.mrc_trimmed_lasthop += int(at_last_hop.sum())
+        counters.mrc_window_nacks += int((reasons == NackReason.PSN_OOR_WINDOW).sum())
+        if in_fabric.any():
+            self._evs.on_trim(np.unique(window.ev[psn[in_fabric] & window.mask]).astype("i8"), now_ns)
+        trimmed = in_fabric | at_last_hop
+        if trimmed.any():
+            # A queue was full, wherever; only one within the fabric is the EV's fault.
+            self._destination.on_trim(now_ns, int(window.length[psn[trimmed] & window.mask].sum()))
 
     def on_acks(self, rows: Rows, now_ns: int) -> None:
         """ACK_IN rows of this queue pair."""

@@ -18,6 +18,7 @@ from testbed.errors import UsageError, nearest
 _FILE = Path(__file__).with_name("tables.yaml")
 _REMEDY = "correct the entry, or restore testbed/mrc/wire/tables.yaml from the package"
 _HEADERS = ("BTH", "METH", "TSETH", "RETH", "ImmDt", "AETH", "SETH", "CC_STATE", "NETH", "PETH", "ERTH", "EETH")
+_DSCP = ("NO_TRIM", "TRIMMABLE", "TRIMMABLE_RETRANSMIT", "TRIMMED", "TRIMMED_LASTHOP", "CONTROL")
 
 #: What each choice may be; where nothing is listed it is a number.
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -137,6 +138,13 @@ class Table:
             raise _wrong("the wire table lacks a field", f"headers.{header}", sorted(names), name, nearest(name, names))
         return found
 
+    def value(self, enumeration: str, name: str) -> int:
+        """A value of an enumeration. Raises ``UsageError`` where the table has none of that name."""
+        found = self.enumerations.get(enumeration, {})
+        if name not in found:
+            raise _wrong("the wire table lacks a value", f"enumerations.{enumeration}", sorted(found), name)
+        return found[name]
+
     def choosing(self, **changes: str | int) -> Table:
         """The same table under other choices, such as ``bth_bit_order="ibta"``. Raises ``UsageError``."""
         chosen = _choices({**vars(self.choices), **changes}, "choices")
@@ -172,7 +180,7 @@ def _build(root: object, where: str) -> Table:
     }
     if choices.bth_bit_order == "ibta":
         headers["BTH"] = _swapped(headers["BTH"], "m", "se")
-    dscp = _numbers(top["dscp"], f"{where}: dscp", 64)
+    dscp = _numbers(_section(top["dscp"], f"{where}: dscp", _DSCP, exact=True), f"{where}: dscp", 64)
     enumerations = _section(top["enumerations"], f"{where}: enumerations")
     return Table(
         reading=_text(top["reading"], f"{where}: reading"),

@@ -1,0 +1,120 @@
+"""The way into the NIC: from the ring through the codec to the engine, payloads from the ring into memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.mrc.datapath.ports import PlaneTable
+from testbed.mrc.datapath.recorder import Recorder
+from testbed.mrc.datapath.ring import Burst, PacketRing
+from testbed.mrc.datapath.stages import Stage, Stages
+from testbed.mrc.engine import Engine
+from testbed.mrc.memory import Memory
+from testbed.mrc.rows import Rows
+from testbed.mrc.wire.decoder import Decoder
+from testbed.shared_rows import SharedRows
+
+#: Packets decoded at once, at most: their headers then stay in the cache from the first look to the last.
+BURST = 128
+#: Packets of a round, at most, so that what they ask for is answered in time.
+ROUND = 256
+
+_NO_PACKETS: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+
+class Receiver:
+    """Receives what the ring holds.
+
+    Attributes:
+        on_messages: called with MESSAGE rows that are complete, before they are acknowledged.
+        dropped: packets that were not for the engine, by reason.
+        received: packets taken from the ring.
+        full: whether the last round ended with packets left.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ring: PacketRing,
+        decoder: Decoder,
+        planes: PlaneTable,
+        memory: Memory,
+        recording: tuple[Recorder, SharedRows] | None,
+        stages: Stages,
+    ) -> None:
+        self.on_messages: Callable[[Rows], None] | None = None
+        self.dropped: dict[str, int] = {}
+        self.received = 0
+        self.full = False
+        self._engine = engine
+        self._ring = ring
+        self._decoder = decoder
+        self._planes = planes
+        self._memory = memory
+        self._recording = recording
+        self._stages = stages
+        self._packets: npt.NDArray[np.uint8] = np.zeros((0, 0), np.uint8)
+        self._placed = _NO_PACKETS
+
+    def step(self) -> int:
+        """Take what has come, at most a round's worth; returns how many packets that were."""
+        count = 0
+        self.full = False
+        while count < ROUND:
+            burst = self._ring.take(BURST)
+            self._stages.end(Stage.TAKE)
+            if burst is None:
+                return count
+            self._take(burst)
+            self._ring.release(burst)
+            self._stages.end(Stage.TAKE)
+            count += len(burst)
+            self.received += len(burst)
+        self.full = True
+        return count
+
+    def _take(self, burst: Burst) -> None:
+        planes = self._planes.of(burst.ifindex)
+        packets, captured, lengths, t_ns = burst.packets, burst.captured, burst.lengths, burst.t_ns
+        if planes.max() == PlaneTable.NONE:
+            ours = planes != PlaneTable.NONE
+            self._drop("other_port", len(ours) - int(ours.sum()))
+            planes, packets, captured = planes[ours], packets[ours], captured[ours]
+            lengths, t_ns = lengths[ours], t_ns[ours]
+            if not len(planes):
+                return
+        received = self._decoder.decode(packets, captured, lengths, t_ns, planes)
+        for reason, number in received.dropped.items():
+            if number:
+                self._drop(reason, number)
+        self._stages.end(Stage.DECODE)
+        self._packets = packets
+        recording = self._recording
+        if recording:
+            self._placed = np.zeros(len(packets), np.bool_)
+        on_messages = self._messages if self.on_messages is not None else None
+        self._engine.receive(received, self._place, time.monotonic_ns(), on_messages)
+        self._stages.end(Stage.RECEIVE)
+        if recording and len(received.writes):
+            recording[1].append(recording[0].arrived(received.writes, self._placed[received.writes["frame"]]))
+            self._stages.end(Stage.RECORD)
+
+    def _place(self, rows: Rows) -> None:
+        self._stages.end(Stage.RECEIVE)
+        placed = self._memory.place(rows, self._packets)
+        if self._recording:
+            self._placed[rows["frame"]] = placed
+        self._stages.end(Stage.PLACE)
+
+    def _messages(self, rows: Rows) -> None:
+        self._stages.end(Stage.RECEIVE)
+        if self.on_messages is not None:
+            self.on_messages(rows)
+        self._stages.end(Stage.MESSAGES)
+
+    def _drop(self, reason: str, number: int) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + number
