@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -13,18 +14,12 @@ from testbed.mrc.rows import Rows
 class Received(Protocol):
     """What the decoder makes of received packets, by kind; ``qp`` is an index of a local queue pair."""
 
-    @property
-    def writes(self) -> Rows: ...
-    @property
-    def sacks(self) -> Rows: ...
-    @property
-    def nacks(self) -> Rows: ...
-    @property
-    def acks(self) -> Rows: ...
-    @property
-    def probes(self) -> Rows: ...
-    @property
-    def endpoints(self) -> Rows: ...
+    writes: Rows
+    sacks: Rows
+    nacks: Rows
+    acks: Rows
+    probes: Rows
+    endpoints: Rows
 
 
 def by_qp(rows: Rows) -> Iterator[tuple[int, Rows]]:
@@ -40,5 +35,5 @@ def by_qp(rows: Rows) -> Iterator[tuple[int, Rows]]:
     rows = rows[order]
     qps = rows["qp"]
     starts = [0, *(np.flatnonzero(qps[1:] != qps[:-1]) + 1).tolist(), len(rows)]
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         yield int(qps[begin]), rows[begin:end]

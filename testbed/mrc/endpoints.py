@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.mrc.peers import ANNOUNCEMENTS, Announcement, Peer
+from testbed.mrc.peers import ANNOUNCEMENTS, Announcement, Peer, along
 from testbed.mrc.psn import MASK
 from testbed.mrc.queuepair import Connection, QueuePair
 from testbed.mrc.rows import ENDPOINT_OUT, Dscp, Rows
@@ -94,7 +94,7 @@ class Endpoints:
         rows["psn"] = update.number
         rows["stamp"] = self._stamp(now_ns)
         rows["port_mask"] = self.down
-        rows = peer.addressed(rows, now_ns)
+        rows = along(peer.reply_paths(now_ns), rows)
         self.out.append(rows)
         update.sent += 1
         update.due_ns = now_ns + self._settings.nscc.base_rtt_ns
@@ -108,7 +108,7 @@ class Endpoints:
             answers = self._rows(len(requests), RESPONSE, 0, qp.index, connection.dqp)
             for name in ("op", "psn", "stamp"):
                 answers[name] = requests[name]
-            self.out.append(qp.peer.addressed(answers, now_ns))
+            self.out.append(along(qp.peer.reply_paths(now_ns), answers))
             updates = requests[requests["op"] == PORT_STATUS_UPDATE]
             for number, mask in zip(updates["psn"].tolist(), updates["port_mask"].tolist(), strict=True):
                 changed |= qp.peer.on_update(number, mask, now_ns)

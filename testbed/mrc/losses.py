@@ -14,7 +14,12 @@ from testbed.mrc.settings import Settings
 
 
 class RoundTrips:
-    """Smoothed round trip and deviation of each plane, by RFC 6298's filter (section 2)."""
+    """Smoothed round trip and deviation of each plane, by RFC 6298's filter (section 2).
+
+    Attributes:
+        reorder_window_ns: how much later a packet may arrive than one sent after it, on another path.
+        slowest_ns: the longest smoothed round trip of a plane; None before the first sample.
+    """
 
     def __init__(self, planes: int, settings: Settings) -> None:
         self._floor_ns = settings.reorder_floor_ns
@@ -22,6 +27,7 @@ class RoundTrips:
         self._smoothed: list[float | None] = [None] * planes
         self._deviation = [0.0] * planes
         self.reorder_window_ns = min(self._floor_ns, self._ceiling_ns)
+        self.slowest_ns: float | None = None
 
     def sample(self, plane: int, rtt_ns: int) -> None:
         """A packet sent on ``plane`` was acknowledged after ``rtt_ns``."""
@@ -32,12 +38,9 @@ class RoundTrips:
             self._deviation[plane] += (abs(known - rtt_ns) - self._deviation[plane]) / 4
             self._smoothed[plane] = known + (rtt_ns - known) / 8
         measured = [rtt for rtt in self._smoothed if rtt is not None]
-        window = max(measured) - min(measured) + 4 * max(self._deviation)
+        self.slowest_ns = max(measured)
+        window = self.slowest_ns - min(measured) + 4 * max(self._deviation)
         self.reorder_window_ns = min(max(self._floor_ns, int(window)), self._ceiling_ns)
-
-    def smoothed_ns(self, plane: int) -> float | None:
-        """Smoothed round trip of a plane; None while it has none."""
-        return self._smoothed[plane]
 
 
 class Evidence:
@@ -63,6 +66,6 @@ class Evidence:
     def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
         """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
         again = (window.times[holes] > 1).view("u1")
-        overtaken = window.order[holes] < self._newest[again, window.ev[holes]]
-        overtaken = overtaken | (window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns)
+        overtaken: npt.NDArray[np.bool_] = window.order[holes] < self._newest[again, window.ev[holes]]
+        overtaken |= window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns
         return overtaken

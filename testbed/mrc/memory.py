@@ -14,8 +14,6 @@ from testbed.mrc.rows import Rows
 #: An rkey is the region's index above so many bits of a count that changes whenever the index is used again, so that
 #: a key kept beyond its region's end does not open the next one.
 _COUNT_BITS = 8
-#: In the key table where no remote WRITE is allowed; index 0 is never given out, so no rkey equals it.
-_CLOSED = 0
 _MOST_REGIONS = 1 << (32 - _COUNT_BITS)
 _ADDRESSES = 1 << 64
 
@@ -55,9 +53,7 @@ class Memory:
         self._regions: list[MemoryRegion | None] = [None]
         self._counts = [0]
         self._free: list[int] = []
-        self._keys = np.array([~np.uint32(0)], np.uint32)  # index 0: no rkey has both this index and this value
-        self._starts = np.zeros(1, np.uint64)
-        self._sizes = np.zeros(1, np.int64)
+        self._open: dict[int, tuple[int, int]] = {}  # by rkey, where remote WRITEs are permitted: va, length
 
     def register(self, data: npt.NDArray[np.uint8], access: Access, va: int | None = None) -> MemoryRegion:
         """Make ``data`` a region; it is kept alive as long as the region is.
@@ -92,9 +88,8 @@ class Memory:
         rkey = index << _COUNT_BITS | self._counts[index]
         region = MemoryRegion(start, data.size, rkey, rkey, access, data)
         self._regions[index] = region
-        self._keys[index] = rkey if access & Access.REMOTE_WRITE else _CLOSED
-        self._starts[index] = start
-        self._sizes[index] = data.size
+        if access & Access.REMOTE_WRITE:
+            self._open[rkey] = (start, data.size)
         return region
 
     def deregister(self, region: MemoryRegion) -> None:
@@ -107,28 +102,45 @@ class Memory:
         if index >= len(self._regions) or self._regions[index] is not region:
             raise UsageError("this memory region is not registered", where="deregister", found=f"rkey {region.rkey:#x}")
         self._regions[index] = None
-        self._keys[index] = _CLOSED
-        self._sizes[index] = 0
+        self._open.pop(region.rkey, None)
         self._counts[index] = (self._counts[index] + 1) & ((1 << _COUNT_BITS) - 1)
         self._free.append(index)
+
+    def permits(
+        self, rkey: npt.NDArray[np.uint32], va: npt.NDArray[np.uint64], length: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each remote WRITE of ``length`` bytes to ``va`` is permitted; all arrays have shape (n,).
+
+        A write of no bytes always is, whatever its key (IBTA C9-88).
+        """
+        good: npt.NDArray[np.bool_] = length == 0
+        keys = set(rkey.tolist())
+        for key in keys:
+            if key not in self._open:
+                continue
+            start, size = self._open[key]
+            # An address below the region wraps to an offset that is negative as a signed number, or lies beyond its
+            # end, because no region wraps around the end of the address space.
+            offset = (va - np.uint64(start)).view(np.int64)
+            inside = offset <= size - length.astype(np.int64)
+            inside &= offset >= 0
+            if len(keys) > 1:
+                inside &= rkey == key
+            good |= inside
+        return good
+
+    def permits_one(self, rkey: int, va: int, length: int) -> bool:
+        """As permits(), cheaper for one."""
+        if rkey not in self._open:
+            return not length
+        start, size = self._open[rkey]
+        return not length or 0 <= va - start <= size - length
 
     def check(
         self, rkey: npt.NDArray[np.uint32], va: npt.NDArray[np.uint64], length: npt.NDArray[np.uint32]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-        """Whether each remote WRITE of ``length`` bytes to ``va`` is permitted, and the index of its region.
-
-        A write of no bytes is always permitted, whatever its key (IBTA C9-88). The index means nothing where the
-        answer is no, or the length 0. All arrays have shape (n,).
-        """
-        index = np.minimum(rkey >> np.uint32(_COUNT_BITS), self._keys.size - 1).astype(np.intp)
-        # An address below the region wraps to an offset that is negative as a signed number, or lies beyond its end,
-        # because no region wraps around the end of the address space.
-        offset = (va - self._starts[index]).view(np.int64)
-        good: npt.NDArray[np.bool_] = offset >= 0
-        good &= offset <= self._sizes[index] - length
-        good &= self._keys[index] == rkey
-        good |= length == 0
-        return good, index
+        """As permits(), and the index of each one's region; meaningless where not permitted, or the length 0."""
+        return self.permits(rkey, va, length), (rkey >> np.uint32(_COUNT_BITS)).astype(np.intp)
 
     def place(self, rows: Rows, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Copy payloads into their regions.
@@ -169,11 +181,6 @@ class Memory:
             raise UsageError("too many memory regions", where="register", expected=f"fewer than {_MOST_REGIONS}")
         self._regions.append(None)
         self._counts.append(0)
-        if index == self._keys.size:
-            room = max(16, index)
-            self._keys = np.concatenate([self._keys, np.full(room, _CLOSED, np.uint32)])
-            self._starts = np.concatenate([self._starts, np.zeros(room, np.uint64)])
-            self._sizes = np.concatenate([self._sizes, np.zeros(room, np.int64)])
         return index
 
 

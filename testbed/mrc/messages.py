@@ -2,48 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc.codes import Opcode
-from testbed.mrc.rows import MESSAGE, WRITE_IN, Rows
+from testbed.mrc.rows import WRITE_IN, Rows
 
-_NONE = -(1 << 62)
-_FAR = 1 << 62
-# Columns of what is known of a message. COUNT: packets that have arrived; FIRST: PSN of its first packet, _NONE while
-# unknown; IMM: the immediate, _NONE without; LOW, HIGH: of the PSNs that arrived before FIRST was known.
-_COUNT, _FIRST, _IMM, _LOW, _HIGH = range(5)
-# The same in every packet of a message, compared as three numbers. ORIGIN: va - pmtu * PSN, which says that the VA
-# advances by the MTU; KEY: rkey and length of the message, as they lie side by side in a row; RQ: the rqmsn.
-_ORIGIN, _KEY, _RQ = range(5, 8)
-_DMA = 8
-_UNSEEN = (0, _NONE, _NONE, _FAR, _NONE, 0, 0, 0, 0)
+_MASK_16 = 0xFFFF
+_MASK_64 = (1 << 64) - 1
+_BEGINS, _ENDS, _IMMEDIATE = 1, 2, 4
+_KINDS = {
+    Opcode.WRITE_FIRST.value: _BEGINS,
+    Opcode.WRITE_MIDDLE.value: 0,
+    Opcode.WRITE_LAST.value: _ENDS,
+    Opcode.WRITE_LAST_IMM.value: _ENDS | _IMMEDIATE,
+    Opcode.WRITE_ONLY.value: _BEGINS | _ENDS,
+    Opcode.WRITE_ONLY_IMM.value: _BEGINS | _ENDS | _IMMEDIATE,
+}
+_MIDDLE = Opcode.WRITE_MIDDLE.value
+#: So many middle packets of one message in a row are cheaper to check as columns than one by one.
+_STRETCH = 6
+#: Where in a row, in bytes: rqmsn and msn side by side; rkey and dma_length side by side.
+_NUMBERS_AT = WRITE_IN.fields["rqmsn"][1] if WRITE_IN.fields else 0
 _KEY_AT = WRITE_IN.fields["rkey"][1] if WRITE_IN.fields else 0
 
-#: By opcode: 1 it begins a message, 2 it ends one, 4 it has an immediate; 8 it is no WRITE.
-_KINDS = np.full(256, 8, np.int64)
-_BEGINS, _ENDS, _IMMEDIATE, _PLACE = 1, 2, 4, 3
-for _opcode, _kind in (
-    (Opcode.WRITE_FIRST, _BEGINS),
-    (Opcode.WRITE_MIDDLE, 0),
-    (Opcode.WRITE_LAST, _ENDS),
-    (Opcode.WRITE_LAST_IMM, _ENDS | _IMMEDIATE),
-    (Opcode.WRITE_ONLY, _BEGINS | _ENDS),
-    (Opcode.WRITE_ONLY_IMM, _BEGINS | _ENDS | _IMMEDIATE),
-):
-    _KINDS[_opcode] = _kind
+
+class Packet(NamedTuple):
+    """A WRITE_IN row as Python numbers."""
+
+    t_ns: int
+    qp: int
+    ev: int
+    psn: int
+    plane: int
+    dscp: int
+    ecn: int
+    flags: int
+    opcode: int
+    rqmsn: int
+    msn: int
+    stamp: int
+    va: int
+    rkey: int
+    dma_length: int
+    imm: int
+    length: int
+    frame: int
+    at: int
+    trimmed: int
 
 
-class Complete(NamedTuple):
-    """Messages that are complete: MESSAGE rows (``qp`` left 0) by number, and the PSN of each one's last packet."""
+class Whole(NamedTuple):
+    """A complete message: its number (not wrapped), address, bytes, immediate or None, and its last packet's PSN."""
 
-    rows: Rows
-    last: list[int]
+    number: int
+    va: int
+    bytes: int
+    imm: int | None
+    last_psn: int
 
 
-_NOTHING = Complete(np.zeros(0, MESSAGE), [])
+class _Message:
+    """What is known of a message that is not done.
+
+    ``origin``: va - pmtu * PSN mod 2**64, alike in all packets as the VA advances by the MTU. ``last``: position of
+    its last packet. ``first``: PSN of its first, None while unknown; ``low``, ``high``: of the PSNs that came before.
+    """
+
+    __slots__ = ("count", "dma", "first", "high", "imm", "last", "low", "origin", "rkey", "rqmsn")
+
+    def __init__(self, origin: int, rkey: int, dma: int, rqmsn: int, last: int, first: int | None) -> None:
+        self.origin, self.rkey, self.dma, self.rqmsn, self.last = origin, rkey, dma, rqmsn, last
+        self.first = first
+        self.count = 0
+        self.imm: int | None = None
+        self.low, self.high = 1 << 62, -1 << 62
+
+    def surrounds(self, first: int) -> bool:
+        """Whether the middle packets that came so far lie between its ends, if it begins at ``first``."""
+        return self.low > first and self.high < first + self.last
 
 
 class MessageTable:
@@ -60,152 +100,165 @@ class MessageTable:
         immediates: WRITE_IMMs among those done.
     """
 
-    def __init__(self, first_psn: int, pmtu: int, window: int) -> None:
+    def __init__(self, first_psn: int, pmtu: int) -> None:
         self.done = 0
         self.head = first_psn
         self.immediates = 0
         self._pmtu = pmtu
-        self._shift = pmtu.bit_length() - 1
-        ring = 1
-        while ring < window + 2:  # the oldest, one for each PSN of the window, and one that is never seen yet
-            ring *= 2
-        self._mask = ring - 1
-        self._known = np.empty((ring, len(_UNSEEN)), np.int64)
-        self._known[:] = _UNSEEN
-        self._known[0, _FIRST] = first_psn
+        self._known: dict[int, _Message] = {}
+        self._whole: list[int] = []
 
-    def offer(self, rows: Rows, psn: npt.NDArray[np.int64], cack: int, reach: int) -> Complete | None:
-        """Take the first arrivals of some packets: all of them, or none where one does not fit to what is known.
+    def offer(self, rows: Rows, psn: npt.NDArray[np.int64], cack: int) -> int:
+        """Take first arrivals up to the first that does not fit to what is known; advance() must follow.
 
         Args:
-            rows: WRITE_IN, shape (n,), n > 0.
-            psn: unwrapped, different from each other, none of them offered before.
+            rows: WRITE_IN, shape (n,).
+            psn: unwrapped, above ``cack``, different from each other, none of them offered before.
             cack: up to where all had arrived before them.
-            reach: up to where all have arrived with them.
 
         Returns:
-            The messages now complete: WRITE_IMMs when all before them are, others when they are whole; None for a
-            contradiction.
+            How many were taken: n, or the index of the first that contradicts.
         """
-        known, pmtu = self._known, self._pmtu
-        ahead = rows["msn"] - np.uint16(self.done & 0xFFFF)  # u2: wraps as the wire's numbers do
-        kind = _KINDS[rows["opcode"]]
-        dma = rows["dma_length"].astype(np.int64)
-        last = np.maximum(dma - 1, 0) >> self._shift  # position of the last packet
-        good = rows["length"] == np.where(kind & _ENDS, dma - last * pmtu, pmtu)
-        # Every message before this one took a PSN at least, and every WRITE_IMM was a message.
-        good &= ahead <= psn - max(self.head, cack)
-        good &= rows["rqmsn"] - np.uint16(self.immediates & 0xFFFF) <= ahead
-        if not good.all():
-            return None
-        slot = (ahead + np.int64(self.done)) & self._mask
-        before = known[slot]
-        same = np.empty((psn.size, 4), np.int64)
-        same[:, 0] = rows["va"].view(np.int64) - psn * pmtu
-        same[:, 1] = rows.getfield(np.int64, _KEY_AT)
-        same[:, 2] = rows["rqmsn"]
-        same[:, 3] = dma
-        fresh = before[:, _COUNT] == 0
-        if fresh.any():
-            # These columns mean nothing while the count is 0, and need not be restored. Of several packets of a new
-            # message any may lead; the others must be like it.
-            known[slot[fresh], _ORIGIN:] = same[fresh]
-        complete = None
-        if (known[slot, _ORIGIN:] == same).all() and self._fits(psn, slot, kind, last, before[:, _FIRST]):
-            whole = self._count(rows, slot, kind, last)
-            complete = self._advance((ahead[whole] + np.int64(self.done)).tolist(), reach)
-        if complete is None:
-            known[slot, :_ORIGIN] = before[:, :_ORIGIN]
-        return complete
+        count = psn.size
+        if count <= _STRETCH:
+            return self._take_all(rows, psn, cack, 0, count)
+        opcode, numbers = rows["opcode"], rows.getfield(np.int32, _NUMBERS_AT)
+        change = opcode[1:] != opcode[:-1]
+        change |= numbers[1:] != numbers[:-1]
+        begin = pending = 0
+        for end in [*(change.nonzero()[0] + 1).tolist(), count]:
+            if end - begin > _STRETCH and opcode.item(begin) == _MIDDLE:
+                # The first of them alone: it says what the others must be like.
+                taken = self._take_all(rows, psn, cack, pending, begin + 1)
+                if taken <= begin:
+                    return taken
+                pending = begin + 1
+                if self._take_middle(rows[begin:end], psn[begin:end]):
+                    pending = end
+            begin = end
+        return self._take_all(rows, psn, cack, pending, count)
+
+    def advance(self, reach: int) -> tuple[list[Whole], bool]:
+        """Complete what can be, now that all PSNs up to ``reach`` have arrived.
+
+        Returns:
+            The messages complete since the last call, by number: WRITE_IMMs when all before them are, others when
+            they are whole. And whether all is consistent: if not, nothing more will ever be completed in order.
+        """
+        known, done, head = self._known, self.done, self.head
+        complete = {n: known[n] for n in self._whole if known[n].imm is None}
+        self._whole.clear()
+        message = known.get(done)
+        while message is not None and message.count > message.last:
+            if message.first != head or message.rqmsn != self.immediates & _MASK_16:
+                break
+            if message.imm is not None:
+                self.immediates += 1
+                complete[done] = message
+            del known[done]
+            done += 1
+            head += message.last + 1
+            message = known.get(done)
+        self.done, self.head = done, head
+        consistent = True
+        if message is not None:
+            if message.first is None and message.surrounds(head):
+                message.first = head
+            consistent = message.first == head and message.rqmsn == self.immediates & _MASK_16
+        if reach >= head:
+            # Were all PSNs of the oldest unfinished message there, or some while nothing is known of it, then packets
+            # of others have taken its PSNs.
+            consistent &= message is not None and reach < head + message.last
+        whole = [
+            Whole(n, (m.origin + m.first * self._pmtu) & _MASK_64, m.dma, m.imm, m.first + m.last)
+            for n, m in sorted(complete.items())
+            if m.first is not None
+        ]
+        return whole, consistent
 
     def number_of(self, msn: int, psn: int, cack: int) -> int:
         """Which message a packet above ``cack`` says it is of, unwrapped; the oldest unfinished if that cannot be."""
-        ahead = (msn - self.done) & 0xFFFF
+        ahead = (msn - self.done) & _MASK_16
         return self.done + ahead if ahead <= psn - max(self.head, cack) else self.done
 
-    def _fits(
-        self,
-        psn: npt.NDArray[np.int64],
-        slot: npt.NDArray[np.int64],
-        kind: npt.NDArray[np.int64],
-        last: npt.NDArray[np.int64],
-        first: npt.NDArray[np.int64],
-    ) -> bool:
-        """Whether each packet stands where its opcode says; learns where messages begin. Leaves rests on failure."""
-        known = self._known
-        lost = first == _NONE
-        adrift = bool(lost.any())
-        if adrift:
-            ends = lost & ((kind & _PLACE) != 0)
-            known[slot[ends], _FIRST] = np.where(kind & _BEGINS, psn, psn - last)[ends]
-            first, low, high = known[slot, _FIRST], known[slot, _LOW], known[slot, _HIGH]
-            lost = first == _NONE
-            if not (lost | ((low > first) & (high < first + last))).all():
+    def offer_few(self, packets: Sequence[Packet], psn: Sequence[int], cack: int) -> int:
+        """As offer(), one by one."""
+        for i, (packet, number) in enumerate(zip(packets, psn, strict=True)):
+            if not self._take(packet, number, cack):
+                return i
+        return len(psn)
+
+    def _take_all(self, rows: Rows, psn: npt.NDArray[np.int64], cack: int, begin: int, end: int) -> int:
+        """Take rows one by one; the index of the first that contradicts, else ``end``."""
+        if begin == end:
+            return end
+        packets = [Packet._make(row) for row in rows[begin:end].tolist()]
+        return begin + self.offer_few(packets, psn[begin:end].tolist(), cack)
+
+    def _take(self, packet: Packet, psn: int, cack: int) -> bool:
+        """Take one packet; whether it fits. Nothing has changed where it does not."""
+        opcode, rqmsn, msn, _, va, rkey, dma, imm, length = packet[8:17]
+        done, pmtu = self.done, self._pmtu
+        kind = _KINDS.get(opcode)
+        ahead = (msn - done) & _MASK_16
+        # Every message before this one took a PSN at least.
+        if kind is None or ahead > psn - max(self.head, cack):
+            return False
+        origin = (va - psn * pmtu) & _MASK_64
+        message = self._known.get(done + ahead)
+        if message is None:
+            if (rqmsn - self.immediates) & _MASK_16 > ahead:  # every WRITE_IMM before it was a message
                 return False
-            np.minimum.at(known[:, _LOW], slot[lost], psn[lost])
-            np.maximum.at(known[:, _HIGH], slot[lost], psn[lost])
+            last = max(dma - 1, 0) // pmtu
+            message = _Message(origin, rkey, dma, rqmsn, last, None if ahead else self.head)
+        elif (message.origin, message.rkey, message.dma, message.rqmsn) != (origin, rkey, dma, rqmsn):
+            return False
+        last = message.last
+        if length != (dma - last * pmtu if kind & _ENDS else pmtu) or not self._stands(message, kind, psn):
+            return False
+        self._known[done + ahead] = message
+        message.count += 1
+        if kind & _IMMEDIATE:
+            message.imm = imm
+        if message.count > last and message.first is not None:
+            self._whole.append(done + ahead)
+        return True
+
+    def _stands(self, message: _Message, kind: int, psn: int) -> bool:
+        """Whether a packet stands where its opcode says. Learns where the message begins, or is to look for it."""
+        first, last = message.first, message.last
+        if first is None:
+            if not kind:
+                if last >= 2:
+                    message.low, message.high = min(message.low, psn), max(message.high, psn)
+                return last >= 2
+            first = psn if kind & _BEGINS else psn - last
+            if not message.surrounds(first):
+                return False
         position = psn - first
-        place = (position == 0) + ((position == last) << np.int64(1))
-        fits = (place == kind & ~_IMMEDIATE) & (position >= 0) & (position <= last)
-        if adrift:
-            fits |= lost & (kind == 0) & (last >= 2)
-        return bool(fits.all())
+        fits = 0 <= position <= last and (position == 0) * _BEGINS + (position == last) * _ENDS == kind & ~_IMMEDIATE
+        if fits:
+            message.first = first
+        return fits
 
-    def _count(
-        self, rows: Rows, slot: npt.NDArray[np.int64], kind: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
-        """Count arrivals; which rows are of messages that are whole with them."""
-        known = self._known
-        if (slot == slot[0]).all():
-            known[slot[0], _COUNT] += slot.size
-        else:
-            np.add.at(known[:, _COUNT], slot, 1)
-        immediate = (kind & _IMMEDIATE) != 0
-        if immediate.any():
-            known[slot[immediate], _IMM] = rows["imm"][immediate]
-        # So many packets within their message, no two alike, are all of it; those of a message whose beginning is
-        # unknown are not yet known to be within.
-        whole: npt.NDArray[np.bool_] = known[slot, _COUNT] > last
-        whole &= known[slot, _FIRST] != _NONE
-        return whole
-
-    def _advance(self, whole: list[int], reach: int) -> Complete | None:
-        """Complete in order what can be; None, with nothing changed, where that contradicts what was said before."""
-        known, mask = self._known, self._mask
-        done, head, immediates = self.done, self.head, self.immediates
-        numbers = {n for n in whole if known[n & mask, _IMM] == _NONE}
-        count, first, imm, low, high, _, _, rq, dma = known[done & mask].tolist()
-        last = max(dma - 1, 0) >> self._shift
-        while count > last and first == head and rq == immediates & 0xFFFF:
-            if imm != _NONE:
-                immediates += 1
-                numbers.add(done)
-            done += 1
-            head += last + 1
-            count, first, imm, low, high, _, _, rq, dma = known[done & mask].tolist()
-            last = max(dma - 1, 0) >> self._shift
-        if count:
-            inside = first == head or (first == _NONE and low > head and high < head + last)
-            if not inside or rq != immediates & 0xFFFF:
-                return None
-        # All up to ``reach`` is there: were it to contain this whole message, or its first packet and nothing that
-        # is known to be so, then another message's packets have taken its PSNs.
-        if reach >= head and not (count and first == head and reach < head + last):
-            return None
-        complete = self._complete(sorted(numbers)) if numbers else _NOTHING
-        if done > self.done:
-            known[np.arange(self.done, done) & mask] = _UNSEEN
-            self.done, self.head, self.immediates = done, head, immediates
-            known[done & mask, _FIRST] = head
-        return complete
-
-    def _complete(self, numbers: list[int]) -> Complete:
-        number = np.array(numbers)
-        known = self._known[number & self._mask]
-        rows = np.zeros(number.size, MESSAGE)
-        rows["number"] = number
-        rows["va"] = (known[:, _ORIGIN] + known[:, _FIRST] * self._pmtu).view(np.uint64)
-        rows["bytes"] = known[:, _DMA]
-        rows["has_imm"] = has_imm = known[:, _IMM] != _NONE
-        rows["imm"] = np.where(has_imm, known[:, _IMM], 0)
-        return Complete(rows, (known[:, _FIRST] + known[:, _COUNT] - 1).tolist())
+    def _take_middle(self, rows: Rows, psn: npt.NDArray[np.int64]) -> bool:
+        """Take the rest of some middle packets of one message of which the first was taken: all of them or none."""
+        number = self.done + ((rows["msn"].item(0) - self.done) & _MASK_16)
+        message = self._known[number]
+        if message.first is None:
+            return False
+        count = psn.size
+        position = psn - message.first
+        good = position > 0
+        good &= position < message.last
+        good &= rows["length"] == self._pmtu
+        key = rows.getfield(np.int64, _KEY_AT)
+        good &= key == key.item(0)
+        origin = rows["va"].view(np.int64) - position * self._pmtu
+        good &= origin == origin.item(0)
+        if np.count_nonzero(good) < count:
+            return False
+        message.count += count - 1
+        if message.count > message.last:
+            self._whole.append(number)
+        return True

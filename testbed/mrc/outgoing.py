@@ -18,7 +18,10 @@ def joined(parts: list[Rows], dtype: np.dtype[np.void]) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Rows by kind; ``path`` is a row of the NIC's path table."""
+    """Rows by kind; ``path`` is a row of the NIC's path table.
+
+    To be sent in the order nacks, sacks, acks, so that why a packet is missing is known before that it is.
+    """
 
     writes: Rows
     sacks: Rows

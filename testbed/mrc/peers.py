@@ -12,6 +12,7 @@ from testbed.mrc.evs import EvSet, ReverseEvs
 from testbed.mrc.nscc import Destination
 from testbed.mrc.psn import distance
 from testbed.mrc.rows import EvCause, Rows
+from testbed.mrc.sendwindow import Indices
 from testbed.mrc.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,15 +69,18 @@ class Peer:
         self.announcement: Announcement | None = None
         self._guard_ns = settings.reorder_floor_ns
         self._down = 0
+        self._local_down = 0
         self._changed_ns: int | None = None
         self._last_update: int | None = None
 
-    def addressed(self, rows: Rows, now_ns: int) -> Rows:
-        """Give replies their paths; none are left where every plane is down."""
-        chosen = self.reverse.choose(len(rows), now_ns)
-        rows = rows[: len(chosen)]
-        rows["path"] = chosen + self.first_path
-        return rows
+    def reply_paths(self, now_ns: int, *, everywhere: bool = False) -> Indices:
+        """Paths for an answer: one for all its rows, so that none overtakes another; none without a live plane.
+
+        With ``everywhere``, one on each live plane: whoever sends reliability probes may hear on only one of them.
+        """
+        down = self._down | self._local_down
+        live = sum(not down >> plane & 1 for plane in np.unique(self.planes).tolist()) if everywhere else 1
+        return self.reverse.choose(live, now_ns) + self.first_path
 
     def receives_only(self, now_ns: int, period_ns: int) -> bool:
         """Whether WRITEs came from it lately, and none went to it."""
@@ -84,15 +88,27 @@ class Peer:
             return False
         return self.outbound_ns is None or now_ns - self.outbound_ns > period_ns
 
-    def introduce(self, evs: EvSet, local_down: int, now_ns: int) -> None:
+    def reverse_probe_due_ns(self, now_ns: int, period_ns: int) -> int | None:
+        """When to look next whether a reverse EV is to be probed; None while there is no reason to."""
+        due = self.reverse.next_due_ns()
+        if self.inbound_ns is None or due is None:
+            return None
+        if self.outbound_ns is not None:
+            due = max(due, self.outbound_ns + period_ns + 1)
+        due = max(due, now_ns + 1)
+        return due if due <= self.inbound_ns + period_ns else None
+
+    def introduce(self, evs: EvSet, now_ns: int) -> None:
         """Tell a new EV set which ports are down."""
-        for plane in planes_of(local_down):
+        for plane in planes_of(self._local_down):
             evs.set_port(plane, False, EvCause.LOCAL_PORT, now_ns)
         for plane in planes_of(self._down):
             evs.set_port(plane, False, EvCause.PEER_PORT, now_ns)
 
     def port_changed(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
         """A port of this plane, at either end, is up or down from now on."""
+        if cause is EvCause.LOCAL_PORT:
+            self._local_down = self._local_down & ~(1 << plane) if up else self._local_down | 1 << plane
         self.reverse.set_port(plane, up, cause, now_ns)
         for qp in self.qps.values():
             if qp.connection is not None:
@@ -126,6 +142,13 @@ class Peer:
         for plane in planes_of(changed):
             self.port_changed(plane, not down >> plane & 1, EvCause.PEER_PORT, now_ns)
         return True
+
+
+def along(paths: Indices, rows: Rows) -> Rows:
+    """The rows once for each of the paths."""
+    again: Rows = np.tile(rows, len(paths)) if len(paths) != 1 else rows
+    again["path"] = paths if len(rows) == 1 else np.repeat(paths, len(rows))
+    return again
 
 
 def planes_of(mask: int) -> list[int]:

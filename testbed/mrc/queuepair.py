@@ -39,7 +39,8 @@ class QueuePair:
         attributes: for the other end.
         state: INIT, RTS once connected, ERROR.
         connection: None before it is connected.
-        in_ring: whether it waits for its turn to send. answering: whether its responder may have something to send.
+        in_ring: whether it waits for its turn to send.
+        answering: whether its responder may have something to send. probed: whether it answers a reliability probe.
     """
 
     def __init__(self, index: int, peer: Peer, attributes: QpAttributes) -> None:
@@ -50,6 +51,7 @@ class QueuePair:
         self.connection: Connection | None = None
         self.in_ring = False
         self.answering = False
+        self.probed = False
 
     def fail(self, status: Status, now_ns: int) -> None:
         """State ERROR: what is outstanding ends."""

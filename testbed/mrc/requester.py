@@ -82,6 +82,7 @@ class Requester:
         self._round_trips = RoundTrips(int(planes.max(initial=0)) + 1, settings)
         self._sacks = SackReader(self._window, evs, planes, self._round_trips, settings.stamp_ns)
         self._timer = AckTimer(settings)
+        self._look_ns: int | None = None  # when silence calls for a probe, before the ACK timer does
         self._lost: Indices = _NO_PSNS  # PSNs to send again, ascending
         self._held: list[tuple[int, int]] = []  # (due, PSN): refused for want of resources
         self._probe_id = 0
@@ -174,9 +175,10 @@ class Requester:
         if len(rows) or self._stalled:
             self._timer.start(now_ns)
         if len(rows):
+            self._look_after(now_ns)
             self.counters.mrc_tx_packets += len(rows)
             if self._stalled or not self.ready(now_ns):
-                rows["flags"][-1] |= Flag.A
+                rows["flags"][-1] |= int(Flag.A)
         return rows
 
     def _emit_lost(self, now_ns: int, most: int) -> Rows:
@@ -195,9 +197,9 @@ class Requester:
             # What was lost more than once goes where a probe has just got through.
             evs = np.where(window.times[slots] > 1, self._proven, evs)
             self._proven = None
-        rows = window.rows[slots]
+        rows: Rows = window.rows[slots]
         rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
-        rows["flags"] |= Flag.RTX
+        rows["flags"] |= int(Flag.RTX)
         self._put(rows, slots, evs, now_ns)
         window.times[slots] += 1
         self._lost = self._lost[len(rows) :]
@@ -368,10 +370,12 @@ class Requester:
         if heard.packets:
             self._destination.gone(heard.nbytes)
             self._timer.progress(now_ns)
+            self._look_after(now_ns)
             if len(self._lost):
                 self._lost = self._lost[self._window.state[self._lost & self._window.mask] == Sent.LOST]
         if not self._unacknowledged():
             self._timer.stop()
+            self._look_ns = None
 
     def _lose(self, psn: Indices) -> Indices:
         """These PSNs, in flight until now, are to be sent again; their slots."""
@@ -380,7 +384,7 @@ class Requester:
         self._lost = np.union1d(self._lost, psn) if len(self._lost) else psn
         return slots
 
-    def plane_down(self, plane: int, now_ns: int) -> None:
+    def plane_down(self, plane: int, now_ns: int) -> None:  # noqa: ARG002 - as all that happens
         """A port of this plane is down: what is in flight there is lost."""
         if self.state is State.ERROR:
             return
@@ -393,17 +397,32 @@ class Requester:
 
     def next_due_ns(self) -> int | None:
         """When :meth:`on_timer` next has something to do."""
-        held = self._held[0][0] if self._held else None
-        if self._timer.due_ns is None:
-            return held
-        return self._timer.due_ns if held is None else min(held, self._timer.due_ns)
+        due = self._timer.due_ns
+        if self._look_ns is not None and (due is None or self._look_ns < due):
+            due = self._look_ns
+        if self._held and (due is None or self._held[0][0] < due):
+            due = self._held[0][0]
+        return due
+
+    def _look_after(self, now_ns: int) -> None:
+        """Something was sent, or arrived: if nothing else does for a while, a probe is to find out why.
+
+        By then a packet that is still missing is older than the probe by more than the reorder window, so that the
+        answer proves its loss; without it the last packets before a pause would wait for the ACK timer.
+        """
+        rtt_ns = self._round_trips.slowest_ns
+        if rtt_ns is not None:
+            self._look_ns = now_ns + int(rtt_ns) + max(int(rtt_ns), self._round_trips.reorder_window_ns)
 
     def on_timer(self, now_ns: int) -> Rows:
         """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""
         if self._held and self._held[0][0] <= now_ns:
             self._release(now_ns)
         if self._timer.due_ns is None or now_ns < self._timer.due_ns:
-            return np.zeros(0, PROBE_OUT)
+            if self._look_ns is None or now_ns < self._look_ns:
+                return np.zeros(0, PROBE_OUT)
+            self._look_ns = None
+            return self._probe(1, int(self._window.ev[self._window.una & self._window.mask]), now_ns)
         self.counters.local_ack_timeout_err += 1
         if not self._timer.expire(now_ns):
             self.fail(Status.RETRY_EXC_ERR, now_ns)
@@ -420,10 +439,9 @@ class Requester:
                     self.counters.mrc_timeout_retransmits += 1
                     self._lose(np.array([window.una]))
             self._urgent = self._timer.retries > 1
-        return self._probe(avoid, now_ns)
+        return self._probe(min(1 << (self._timer.retries - 1), _MOST_PROBES), avoid, now_ns)
 
-    def _probe(self, avoid: int, now_ns: int) -> Rows:
-        count = min(1 << (self._timer.retries - 1), _MOST_PROBES)
+    def _probe(self, count: int, avoid: int, now_ns: int) -> Rows:
         evs = self._evs.take_fresh(np.full(count, avoid), now_ns)
         rows = np.zeros(len(evs), PROBE_OUT)
         if not len(evs):
@@ -471,6 +489,7 @@ class Requester:
         self._lost = _NO_PSNS
         self._held.clear()
         self._timer.stop()
+        self._look_ns = None
         self._end_all(status, now_ns)
 
     def _end_all(self, status: Status, now_ns: int) -> None:

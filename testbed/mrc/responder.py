@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc import psn as psns
-from testbed.mrc.codes import NackReason, SackMark, Syndrome
+from testbed.mrc.acks import TransportAcks, Wrong
+from testbed.mrc.codes import NackReason, Syndrome
 from testbed.mrc.memory import Memory
-from testbed.mrc.messages import MessageTable
-from testbed.mrc.rows import ACK_OUT, MESSAGE, NACK_OUT, Dscp, Ecn, Flag, Rows
+from testbed.mrc.messages import MessageTable, Packet, Whole
+from testbed.mrc.responder_counters import ResponderCounters
+from testbed.mrc.rows import MESSAGE, NACK_OUT, Dscp, Ecn, Flag, Rows
 from testbed.mrc.sacks import Advice, SackBuilder, Trigger
 from testbed.mrc.settings import Settings
-from testbed.mrc.window import ReceiveWindow
+from testbed.mrc.window import CHUNK_BITS, ReceiveWindow, chunks_of, is_run
 
 #: PSNs in a receive window's unit.
 _MPR_UNIT = 128
-_MSN_MASK = 0xFFFFFF
+# An enumeration's member costs a look-up of a microsecond each time.
 _URGENT = int(Flag.A | Flag.RTX)
+_CE = int(Ecn.CE)
+_ACK = int(Syndrome.ACK)
+_CONTROL = int(Dscp.CONTROL)
+#: So many packets are cheaper to look at one by one than as columns.
+_FEW = 4
 _NO_NACKS = np.zeros(0, NACK_OUT)
 _NO_MESSAGES = np.zeros(0, MESSAGE)
-
-
-@dataclass
-class ResponderCounters:
-    """What happened to packets of WRITEs that reached one queue pair; since it was made.
-
-    Attributes:
-        rx_write_requests: messages received whole (name: rdma).
-        duplicate_request: packets that had arrived before (rdma).
-        out_of_sequence: first arrivals not next above the highest PSN so far (rdma).
-        np_ecn_marked_roce_packets: packets with ECN CE (rdma).
-        resp_remote_access_errors: packets refused for their rkey, bounds or permission (rdma).
-        mrc_resp_invalid_requests: packets refused as malformed, or for contradicting others.
-        mrc_refused_in_error: packets that came when the queue pair was in error.
-        mrc_packets_placed, mrc_bytes_placed: first arrivals and their payload.
-        mrc_trimmed, mrc_trimmed_lasthop: packets whose payload was cut off on the way.
-        mrc_psn_oor_window: packets beyond the receive window.
-        mrc_sacks_sent, mrc_nacks_sent, mrc_acks_sent, mrc_naks_sent: answers handed out.
-        mrc_probes_received: reliability probes.
-    """
-
-    rx_write_requests: int = 0
-    duplicate_request: int = 0
-    out_of_sequence: int = 0
-    np_ecn_marked_roce_packets: int = 0
-    resp_remote_access_errors: int = 0
-    mrc_resp_invalid_requests: int = 0
-    mrc_refused_in_error: int = 0
-    mrc_packets_placed: int = 0
-    mrc_bytes_placed: int = 0
-    mrc_trimmed: int = 0
-    mrc_trimmed_lasthop: int = 0
-    mrc_psn_oor_window: int = 0
-    mrc_sacks_sent: int = 0
-    mrc_nacks_sent: int = 0
-    mrc_acks_sent: int = 0
-    mrc_naks_sent: int = 0
-    mrc_probes_received: int = 0
 
 
 class Responder:
@@ -71,28 +38,27 @@ class Responder:
     Attributes:
         port_state: down ports of this NIC, for its SACKs; set by the engine.
         rcv_cwnd_pen: back-pressure, 0 to 127, for its SACKs; set by the engine.
-        error: why it answers everything with a NAK; None while it does not.
         counters: see :class:`ResponderCounters`.
     """
 
     def __init__(self, qp: int, dqp: int, first_psn: int, memory: Memory, settings: Settings) -> None:
         self.port_state = 0
         self.rcv_cwnd_pen = 0
-        self.error: Syndrome | None = None
         self.counters = ResponderCounters()
         self._qp, self._dqp = qp, dqp
         self._memory = memory
         size = settings.mpr * _MPR_UNIT
         self._window = ReceiveWindow(first_psn, size)
-        self._messages = MessageTable(first_psn, settings.pmtu, size)
+        self._messages = MessageTable(first_psn, settings.pmtu)
         self._sacks = SackBuilder(qp, dqp, settings.mpr, settings.sack_packets, self._window)
-        self._complete: list[Rows] = []
+        self._complete: list[tuple[int, int, int, int, bool, int]] = []  # MESSAGE rows
         self._nacks: list[Rows] = []
-        self._out_of_order: list[tuple[int, int]] = []  # number and last PSN of messages complete before their turn
-        self._acknowledged = 0
-        self._ack_again = False
-        self._nak: tuple[int, int] | None = None  # number and PSN of what was refused
-        self._nak_owed = False
+        self._acks = TransportAcks(qp, dqp)
+
+    @property
+    def error(self) -> Syndrome | None:
+        """Why everything is answered with a NAK; None while it is not."""
+        return None if self._acks.error is None else self._acks.error.syndrome
 
     @property
     def cack(self) -> int:
@@ -114,43 +80,49 @@ class Responder:
             Which of them to place, shape (n,): whole, valid, inside the window, and there for the first time.
         """
         count = rows.size
-        if not count or self.error is not None:
+        if not count:
+            return np.zeros(0, np.bool_)
+        if self._acks.error is not None:
             self.counters.mrc_refused_in_error += count
-            self._nak_owed |= bool(count)
+            self._acks.again()
             return np.zeros(count, np.bool_)
+        if count <= _FEW:
+            packets = [Packet._make(row) for row in rows.tolist()]
+            numbers = self._plain(packets)
+            if numbers is not None:
+                return self._accept_few(packets, numbers)
         window = self._window
         psn: npt.NDArray[np.int64] = psns.unwrap(rows["psn"], window.cack)
         trimmed = rows["trimmed"] != 0
         beyond = psn > window.cack + window.size
-        again = window.arrived(psn)
-        again &= ~beyond
-        take: npt.NDArray[np.bool_] = ~(again | beyond | trimmed)
-        every = bool(take.all())
-        if not every and not take.any():
-            self._answer(rows, psn, take, trimmed, beyond)
-            return take
-        new, at = (rows, psn) if every else (rows[take], psn[take])
-        repeats = window.repeats(at)
-        if repeats is not None:
-            take[np.flatnonzero(take)[repeats]] = False
-            every = False
-            new, at = rows[take], psn[take]
-        wrong = self._apply(new, at)
-        if wrong is not None:
-            if count == 1:
-                self._fail(wrong, rows, psn)
-                return np.zeros(1, np.bool_)
-            # Rare, and the last thing that happens: find the first packet at fault, and take those before it.
-            return np.concatenate([self.accept(rows[i : i + 1]) for i in range(count)])
-        self._sacks.arrived(psn if every else psn[take], _trigger(rows, psn, int(take.nonzero()[0][-1])))
-        self._answer(rows, psn, take, trimmed, beyond)
+        away = trimmed | beyond
+        take: npt.NDArray[np.bool_] = ~(window.arrived(psn) | away)
+        new, at = rows, psn
+        taken = int(np.count_nonzero(take))
+        if 0 < taken < count:
+            new, at = rows.take(take.nonzero()[0]), psn[take]
+        if taken > 1 and not is_run(at):
+            repeats = window.repeats(at)
+            if repeats is not None:
+                take[take.nonzero()[0][repeats]] = False
+                new, at = rows.take(take.nonzero()[0]), psn[take]
+                taken = at.size
+        if taken:
+            wrong = self._apply(new, at)
+            if wrong is not None:
+                return self._fail(wrong, take)
+            self._sacks.arrived(chunks_of(at), taken, _trigger(new, at, -1))
+        if taken < count:
+            self._answer_others(rows, psn, take, away, beyond)
+        else:
+            self._answer(rows, psn)
         return take
 
     def finish(self, now_ns: int) -> Rows:  # noqa: ARG002 - all parts of the engine are told the time
         """MESSAGE rows complete since the last call; WRITE_IMMs after all before them. Call when all is placed."""
         if not self._complete:
             return _NO_MESSAGES
-        rows = self._complete[0] if len(self._complete) == 1 else np.concatenate(self._complete)
+        rows = np.array(self._complete, MESSAGE)
         self._complete.clear()
         return rows
 
@@ -159,11 +131,9 @@ class Responder:
         if not rows.size:
             return
         self.counters.mrc_probes_received += rows.size
-        if self.error is not None:
-            self._nak_owed = True
-            return
-        self._sacks.probe(int(rows["ev"][-1]), int(rows["stamp"][-1]))
-        self._ack_again = True
+        self._acks.again()
+        if self._acks.error is None:
+            self._sacks.probe(rows["ev"].item(-1), rows["stamp"].item(-1))
 
     def outbox(self, now_ns: int) -> tuple[Rows, Rows, Rows]:  # noqa: ARG002
         """SACK_OUT, NACK_OUT and ACK_OUT rows to send now, ``path`` left 0; they are handed out once."""
@@ -173,73 +143,130 @@ class Responder:
         if self._nacks:
             nacks = np.concatenate(self._nacks)
             self._nacks.clear()
-        acks = self._acks()
+        acks = self._acks.build(self._messages.done, self._messages.head)
+        naks = int(acks.size > 0 and acks["syndrome"].item(-1) != _ACK)
+        counters.mrc_acks_sent += acks.size - naks
+        counters.mrc_naks_sent += naks
         counters.mrc_sacks_sent += sacks.size
         counters.mrc_nacks_sent += nacks.size
         return sacks, nacks, acks
 
-    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64]) -> Syndrome | None:
-        """Take first arrivals into account, all or none: what is wrong with one of them, if anything is."""
-        window, counters = self._window, self.counters
-        if not self._memory.check(rows["rkey"], rows["va"], rows["length"])[0].all():
-            return Syndrome.NAK_REMOTE_ACCESS
-        reach = window.reach(psn)
-        complete = self._messages.offer(rows, psn, window.cack, reach)
-        if complete is None:
-            window.unmark(psn)
-            return Syndrome.NAK_INVALID_REQUEST
-        counters.out_of_sequence += window.advance(psn, reach)
-        counters.mrc_packets_placed += psn.size
-        counters.mrc_bytes_placed += int(rows["length"].sum())
-        if complete.last:
-            counters.rx_write_requests += len(complete.last)
-            complete.rows["qp"] = self._qp
-            self._complete.append(complete.rows)
-            if int(complete.rows["number"][-1]) >= self._messages.done:
-                self._out_of_order += zip(complete.rows["number"].tolist(), complete.last, strict=True)
-        return None
+    def _plain(self, packets: list[Packet]) -> list[int] | None:
+        """The PSNs of packets, unwrapped, if nothing but their message remains to be checked; else None."""
+        window, permits = self._window, self._memory.permits_one
+        cack, near = window.cack, window.cack & psns.MASK
+        psn = [cack + psns.distance(p.psn, near) for p in packets]
+        if len(set(psn)) < len(psn):
+            return None
+        for p, n in zip(packets, psn, strict=True):
+            if p.trimmed or not window.awaits(n) or not permits(p.rkey, p.va, p.length):
+                return None
+        return psn
 
-    def _answer(
+    def _accept_few(self, packets: list[Packet], psn: list[int]) -> npt.NDArray[np.bool_]:
+        """As accept(), cheaper for a few of which nothing is special."""
+        take = np.ones(len(psn), np.bool_)
+        taken = self._messages.offer_few(packets, psn, self._window.cack)
+        wrong = None
+        if taken < len(psn):
+            wrong = self._wrong(Syndrome.NAK_INVALID_REQUEST, packets[taken].msn, psn[taken], taken)
+            packets, psn = packets[:taken], psn[:taken]
+        if taken:
+            self.counters.out_of_sequence += self._window.add_few(psn)
+            wrong = self._settle(taken, sum(p.length for p in packets)) or wrong
+        if wrong is not None:
+            return self._fail(wrong, take)
+        triggers = [Trigger(n, p.ev, p.stamp) for p, n in zip(packets, psn, strict=True)]
+        self._sacks.arrived({n >> CHUNK_BITS for n in psn}, taken, triggers[-1])
+        for packet, trigger in zip(packets, triggers, strict=True):
+            if packet.ecn == _CE:
+                self.counters.np_ecn_marked_roce_packets += 1
+                self._sacks.mark(trigger)
+            if packet.flags & _URGENT:
+                self._sacks.ask(trigger)
+        return take
+
+    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64]) -> Wrong | None:
+        """Take first arrivals into account; those before the first that is at fault, where one is."""
+        permitted = self._memory.permits(rows["rkey"], rows["va"], rows["length"])
+        count = psn.size
+        allowed = count if np.count_nonzero(permitted) == count else int(permitted.argmin())
+        taken = self._messages.offer(rows[:allowed], psn[:allowed], self._window.cack)
+        wrong = None
+        if taken < count:
+            syndrome = Syndrome.NAK_INVALID_REQUEST if taken < allowed else Syndrome.NAK_REMOTE_ACCESS
+            wrong = self._wrong(syndrome, rows["msn"].item(taken), psn.item(taken), taken)
+            rows, psn = rows[:taken], psn[:taken]
+        if taken:
+            self.counters.out_of_sequence += self._window.add(psn)
+            wrong = self._settle(taken, int(np.add.reduce(rows["length"]))) or wrong
+        return wrong
+
+    def _wrong(self, syndrome: Syndrome, msn: int, psn: int, taken: int) -> Wrong:
+        return Wrong(syndrome, self._messages.number_of(msn, psn, self._window.cack), psn, taken)
+
+    def _settle(self, taken: int, size: int) -> Wrong | None:
+        """Count what the window took, and complete what messages can be; what is wrong with them, if anything."""
+        messages, counters = self._messages, self.counters
+        counters.mrc_packets_placed += taken
+        counters.mrc_bytes_placed += size
+        whole, consistent = messages.advance(self._window.cack)
+        if whole:
+            self._tell(whole)
+        return None if consistent else Wrong(Syndrome.NAK_INVALID_REQUEST, messages.done, messages.head, taken)
+
+    def _tell(self, whole: list[Whole]) -> None:
+        qp = self._qp
+        self.counters.rx_write_requests += len(whole)
+        self._complete += [(qp, m.number, m.va, m.bytes, m.imm is not None, m.imm or 0) for m in whole]
+        self._acks.complete(whole, self._messages.done)
+
+    def _answer(self, rows: Rows, psn: npt.NDArray[np.int64]) -> None:
+        """Note what SACKs packets that are here ask for."""
+        marked = rows["ecn"] == _CE
+        if np.count_nonzero(marked):
+            positions = marked.nonzero()[0].tolist()
+            self.counters.np_ecn_marked_roce_packets += len(positions)
+            for i in positions:
+                self._sacks.mark(_trigger(rows, psn, i))
+        urgent = rows["flags"] & _URGENT
+        if np.count_nonzero(urgent):
+            self._sacks.ask(_trigger(rows, psn, urgent.nonzero()[0].item(-1)))
+
+    def _answer_others(
         self,
         rows: Rows,
         psn: npt.NDArray[np.int64],
         taken: npt.NDArray[np.bool_],
-        trimmed: npt.NDArray[np.bool_],
+        away: npt.NDArray[np.bool_],
         beyond: npt.NDArray[np.bool_],
     ) -> None:
-        """Note what SACKs and NACKs the packets ask for."""
-        counters, sacks = self.counters, self._sacks
-        urgent = (rows["flags"] & _URGENT) != 0
-        marked = rows["ecn"] == Ecn.CE
-        here = taken
-        if not taken.all():
-            away = trimmed | beyond
-            if away.any():
-                self._refuse(rows, trimmed & ~beyond, beyond)
-                if (rows["flags"][away] & Flag.A).any():
-                    sacks.ask_for_rest()
-            here = taken | ~beyond & self._window.arrived(psn)
-            again = here & ~taken
-            counters.duplicate_request += int(np.count_nonzero(again))
-            urgent = urgent & here | again
-            marked &= here
-        if marked.any():
-            for i in marked.nonzero()[0].tolist():
-                sacks.mark(_trigger(rows, psn, i, SackMark.SKIP_ONCE))
-        if urgent.any():
-            sacks.ask(_trigger(rows, psn, int(urgent.nonzero()[0][-1])))
+        """Note what SACKs and NACKs packets ask for of which some were not taken."""
+        if away.any():
+            self._refuse(rows, away, beyond)
+            if (rows["flags"][away] & Flag.A).any():
+                self._sacks.ask_for_rest()
+        # What was cut on its way may have arrived whole before.
+        here = (taken | ~beyond & self._window.arrived(psn)).nonzero()[0]
+        if not here.size:
+            return
+        self._answer(rows.take(here), psn[here])
+        again = here[~taken[here]]
+        if again.size:
+            self.counters.duplicate_request += again.size
+            self._sacks.ask(_trigger(rows, psn, again.item(-1)))
 
-    def _refuse(self, rows: Rows, trimmed: npt.NDArray[np.bool_], beyond: npt.NDArray[np.bool_]) -> None:
+    def _refuse(self, rows: Rows, away: npt.NDArray[np.bool_], beyond: npt.NDArray[np.bool_]) -> None:
         """NACKs for packets that were cut, or came from beyond the window."""
-        refused = rows[trimmed | beyond]
+        refused = rows[away]
         lasthop = refused["dscp"] == Dscp.TRIMMED_LASTHOP
         reason = np.where(lasthop, NackReason.TRIMMED_LASTHOP, NackReason.TRIMMED)
-        reason[beyond[trimmed | beyond]] = NackReason.PSN_OOR_WINDOW
+        reason[beyond[away]] = NackReason.PSN_OOR_WINDOW
         nacks = np.zeros(refused.size, NACK_OUT)
         nacks["qp"] = self._qp
         nacks["dqp"] = self._dqp
         nacks["psn"] = self._window.cack & psns.MASK
-        nacks["dscp"] = Dscp.CONTROL
+        nacks["dscp"] = _CONTROL
         nacks["reason"] = reason
         nacks["entropy"] = refused["ev"]
         nacks["nack_psn"] = refused["psn"]
@@ -250,46 +277,21 @@ class Responder:
         counters.mrc_trimmed_lasthop += int(np.count_nonzero(reason == NackReason.TRIMMED_LASTHOP))
         counters.mrc_psn_oor_window += int(np.count_nonzero(reason == NackReason.PSN_OOR_WINDOW))
 
-    def _fail(self, syndrome: Syndrome, row: Rows, psn: npt.NDArray[np.int64]) -> None:
-        """Refuse a packet, shape (1,), and with it everything from now on."""
-        self.error = syndrome
-        if syndrome is Syndrome.NAK_REMOTE_ACCESS:
+    def _fail(self, wrong: Wrong, take: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Refuse a packet, and with it everything from now on; what remains of ``take`` to be placed."""
+        self._acks.fail(wrong)
+        if wrong.syndrome is Syndrome.NAK_REMOTE_ACCESS:
             self.counters.resp_remote_access_errors += 1
         else:
             self.counters.mrc_resp_invalid_requests += 1
-        self._nak = self._messages.number_of(int(row["msn"][0]), int(psn[0]), self._window.cack), int(psn[0])
-        self._nak_owed = True
         self._nacks.clear()
         self._sacks.clear()
-
-    def _acks(self) -> Rows:
-        """Transport ACKs: each message completed out of its turn, then the cumulative one; then the NAK, if owed."""
-        done, messages = self._messages.done, self._messages
-        told: list[tuple[int, int, int, int]] = []  # psn, flags, syndrome, msn
-        if self._out_of_order:
-            told += [(last, Flag.R, Syndrome.ACK, number) for number, last in self._out_of_order if number >= done]
-            self._out_of_order.clear()
-        if done > self._acknowledged or (self._ack_again and done):
-            told.append((messages.head - 1, 0, Syndrome.ACK, done))
-            self._acknowledged = done
-        self._ack_again = False
-        self.counters.mrc_acks_sent += len(told)
-        if self._nak_owed and self.error is not None and self._nak is not None:
-            number, psn = self._nak
-            told.append((psn, 0, self.error, number))
-            self.counters.mrc_naks_sent += 1
-        self._nak_owed = False
-        rows = np.zeros(len(told), ACK_OUT)
-        for row, (psn, flags, syndrome, msn) in zip(rows, told, strict=True):
-            row["psn"] = psn & psns.MASK
-            row["flags"] = flags
-            row["syndrome"] = syndrome
-            row["msn"] = msn & _MSN_MASK
-        rows["qp"] = self._qp
-        rows["dqp"] = self._dqp
-        rows["dscp"] = Dscp.CONTROL
-        return rows
+        refused = take.nonzero()[0][wrong.taken :]
+        take[refused] = False
+        if refused.size:
+            self.counters.mrc_refused_in_error += take.size - 1 - refused.item(0)
+        return take
 
 
-def _trigger(rows: Rows, psn: npt.NDArray[np.int64], i: int, mark: SackMark = SackMark.NONE) -> Trigger:
-    return Trigger(int(psn[i]), int(rows["ev"][i]), int(rows["stamp"][i]), mark)
+def _trigger(rows: Rows, psn: npt.NDArray[np.int64], i: int) -> Trigger:
+    return Trigger(psn.item(i), rows["ev"].item(i), rows["stamp"].item(i))

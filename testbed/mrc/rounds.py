@@ -54,5 +54,5 @@ class Rounds:
                 ring.append(qp)
             else:
                 qp.in_ring = False
-                idle = 0
+                idle -= not len(rows)
         return turns

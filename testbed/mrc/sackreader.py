@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ class Heard:
     packets: int = 0
     nbytes: int = 0
     rtt_ns: int | None = None
-    lost: Indices = _NONE
+    lost: Indices = field(default_factory=lambda: _NONE)
     proven: int | None = None
     port_state: int | None = None
     stale: int = 0

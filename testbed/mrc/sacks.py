@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from testbed.mrc import psn as psns
 from testbed.mrc.codes import SackMark
 from testbed.mrc.rows import SACK_OUT, Dscp, Rows
-from testbed.mrc.window import CHUNK, ReceiveWindow
+from testbed.mrc.window import CHUNK, CHUNK_BITS, ReceiveWindow
 
-_CHUNK_BITS = CHUNK.bit_length() - 1
+#: An enumeration's member costs a look-up of a microsecond each time.
+_CONTROL = int(Dscp.CONTROL)
 _NO_SACKS = np.zeros(0, SACK_OUT)
 #: ooo_count has 15 bits, ack_psn_offset 16 with a sign.
 _MOST_HELD = (1 << 15) - 1
@@ -50,14 +51,10 @@ class SackBuilder:
         self._marked: dict[int, Trigger] = {}
         self._probe: Trigger | None = None
 
-    def arrived(self, psn: npt.NDArray[np.int64], newest: Trigger) -> None:
-        """First arrivals, and the latest of them: they are reported when enough have come, or something else asks."""
-        first, last = int(psn[0]) >> _CHUNK_BITS, int(psn[-1]) >> _CHUNK_BITS
-        if psn.size <= 2:
-            self._unreported |= {first, last}
-        else:
-            self._unreported.update((psn >> _CHUNK_BITS).tolist())
-        self._arrivals += psn.size
+    def arrived(self, chunks: Iterable[int], count: int, newest: Trigger) -> None:
+        """First arrivals, ``count`` in ``chunks``: they are told when enough have come, or something else asks."""
+        self._unreported.update(chunks)
+        self._arrivals += count
         self._newest = newest
         if self._arrivals >= self._packets:
             self._due = newest
@@ -73,7 +70,7 @@ class SackBuilder:
 
     def mark(self, trigger: Trigger) -> None:
         """A packet came with ECN CE."""
-        self._marked[trigger.ev] = trigger
+        self._marked[trigger.ev] = trigger._replace(mark=SackMark.SKIP_ONCE)
 
     def probe(self, ev: int, stamp: int) -> None:
         """A reliability probe came; of several the newest is answered."""
@@ -99,10 +96,9 @@ class SackBuilder:
         chunks = self._chunks()
         count = max(len(triggers), len(chunks))
         chunks += chunks[:1] * (count - len(chunks))
-        more = triggers[-1]
-        if not more.probe:
-            more = more._replace(mark=SackMark.NONE)  # the mark is told once
-        triggers += [more] * (count - len(triggers))
+        if count > len(triggers):
+            more = triggers[-1]._replace(mark=SackMark.NONE)  # a mark is told once
+            triggers += [more] * (count - len(triggers))
         rows = self._rows(triggers, chunks, advice)
         self.clear()
         return rows
@@ -110,7 +106,7 @@ class SackBuilder:
     def _chunks(self) -> list[int]:
         """What the bitmaps must cover: at least the chunk of the first PSN that is missing."""
         window = self._window
-        hole = (window.cack + 1) >> _CHUNK_BITS
+        hole = (window.cack + 1) >> CHUNK_BITS
         if not window.held:
             return [hole]
         above = window.chunks_above()
@@ -121,22 +117,18 @@ class SackBuilder:
     def _rows(self, triggers: list[Trigger], chunks: list[int], advice: Advice) -> Rows:
         window = self._window
         cack = window.cack
-        rows = np.zeros(len(triggers), SACK_OUT)
-        rows["qp"] = self._qp
-        rows["dqp"] = self._dqp
-        rows["psn"] = rows["cack_psn"] = cack & psns.MASK
-        rows["dscp"] = Dscp.CONTROL
-        rows["port_state"] = advice.port_state
-        rows["rcv_cwnd_pen"] = advice.rcv_cwnd_pen
-        rows["rcvd_units"] = (advice.received_bytes >> 8) & psns.MASK
-        rows["mpr"] = self._mpr
-        rows["ooo_count"] = min(window.held, _MOST_HELD)
-        for row, trigger, chunk, bitmap in zip(rows, triggers, chunks, window.bitmaps(chunks), strict=True):
-            row["m"] = trigger.mark
-            row["pr"] = trigger.probe
-            row["ack_psn_offset"] = max(trigger.psn - cack, _FURTHEST_BACK)
-            row["entropy"] = trigger.ev
-            row["stamp"] = trigger.stamp
-            row["sack_offset"] = chunk * CHUNK - cack
-            row["bitmap"] = bitmap
-        return rows
+        wire_cack = cack & psns.MASK
+        held = min(window.held, _MOST_HELD)
+        units = (advice.received_bytes >> 8) & psns.MASK
+        return np.array(
+            [
+                (
+                    *(0, self._qp, self._dqp, wire_cack, _CONTROL, 0),  # path to flags
+                    *(trigger.mark, trigger.probe, max(trigger.psn - cack, _FURTHEST_BACK), trigger.ev),
+                    *(advice.port_state, wire_cack, self._mpr, chunk * CHUNK - cack, bitmap),
+                    *(trigger.stamp, held, 0, advice.rcv_cwnd_pen, units),  # restore_cwnd: 0
+                )
+                for trigger, chunk, bitmap in zip(triggers, chunks, window.bitmaps(chunks), strict=True)
+            ],
+            SACK_OUT,
+        )

@@ -104,7 +104,7 @@ class SendQueue:
         return min(self._pmtu, int(self._packets["dma_length"][self._cursor & _RING]))
 
     def rows(self, psn: int, count: int) -> Rows:
-        """The packets ``psn`` (the first never sent) to ``psn + count - 1`` as WRITE_OUT rows without path and stamp."""
+        """``count`` packets from ``psn``, the first never sent, as WRITE_OUT rows; path and stamp are left 0."""
         messages = np.arange(self._cursor, min(self._cursor + count, self.posted)) & _RING
         counts = np.minimum(self._end[messages], psn + count)
         counts[1:] -= counts[:-1].copy()
@@ -117,7 +117,7 @@ class SendQueue:
         rows["psn"] = psns & PSN_MASK
         rows["opcode"] = _OPCODES[rows["opcode"] + (within == 0) + 2 * last]
         if self._solicited:
-            rows["flags"][~last] &= 0xFF ^ Flag.SE
+            rows["flags"][~last] &= 0xFF ^ int(Flag.SE)
         offset = (within * self._pmtu).view("u8")
         rows["length"] = np.minimum(rows["dma_length"] - offset, self._pmtu)
         rows["va"] += offset

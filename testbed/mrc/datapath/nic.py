@@ -16,11 +16,11 @@ from testbed.kernel import inside, open_sender, open_silencer, precise_timers
 from testbed.mrc.datapath.display import Display
 from testbed.mrc.datapath.outlet import Outlet
 from testbed.mrc.datapath.pacing import FULL, GATHER_NS, Pacing
-from testbed.mrc.datapath.plan import NicPlan
+from testbed.mrc.datapath.plan import ADDRESS_BYTES, NicPlan, packed_address
 from testbed.mrc.datapath.ports import PlaneTable, PortWatch, indices
-from testbed.mrc.datapath.receiver import Receiver
+from testbed.mrc.datapath.receiver import BURST, Receiver
 from testbed.mrc.datapath.recorder import Recorder
-from testbed.mrc.datapath.ring import frame_bytes, open_ring
+from testbed.mrc.datapath.ring import NET_AT, frame_bytes, open_ring
 from testbed.mrc.datapath.sender import BATCH, CONTROL_BATCH, Sender, path_table
 from testbed.mrc.datapath.shared import NicFiles
 from testbed.mrc.datapath.stages import Stage, Stages
@@ -30,11 +30,11 @@ from testbed.mrc.memory import Access, Memory, MemoryRegion
 from testbed.mrc.qp import QpAttributes, Region
 from testbed.mrc.queuepair import QueuePair
 from testbed.mrc.rows import Rows
-from testbed.mrc.wire.control import ControlEncoder
-from testbed.mrc.wire.decoder import Decoder
-from testbed.mrc.wire.payloads import Payloads
+from testbed.mrc.wire.codec import ControlEncoder, Decoder, Payloads, WriteEncoder
 from testbed.mrc.wire.table import load
-from testbed.mrc.wire.writes import WriteEncoder
+
+#: Beyond every 24-bit number.
+_NO_QP = 1 << 24
 
 
 def be_undisturbed() -> None:
@@ -74,7 +74,6 @@ class SoftNic:
         if files is None and plan.shared is not None:
             files = NicFiles(plan.shared)
         self._recorder = Recorder(paths.ev, paths.plane)
-        self._decoder = Decoder(table)
         with ExitStack() as undo, inside(plan.netns_fd, plan.host):
             planes = indices(plan.ports, plan.host)
             self._ports = PortWatch(planes)
@@ -88,10 +87,10 @@ class SoftNic:
             undo.callback(self._ring.close)
             self._waiter = Waiter(self._ring.fileno(), self._ports.fileno(), outlets[0].socket.fileno())
             self._add_peers()
-            encoders = (
-                WriteEncoder(table, paths, self._payloads, BATCH, plan.settings.pmtu),
-                ControlEncoder(table, paths, CONTROL_BATCH),
-            )
+            local = packed_address(plan.address, plan.host)
+            self._decoder = Decoder(table, self._ring.memory, NET_AT, local, plan.settings.pmtu, BURST)
+            self._control_encoder = ControlEncoder(table, paths, CONTROL_BATCH)
+            encoders = WriteEncoder(table, paths, self._payloads, BATCH, plan.settings.pmtu), self._control_encoder
             sent = (self._recorder, files.sent) if files and files.sent else None
             self._sender = Sender(self.engine, encoders, outlets, sent, self.stages)
             arrivals = (self._recorder, files.arrivals) if files and files.arrivals else None
@@ -103,6 +102,8 @@ class SoftNic:
         self._pacing = Pacing()
         self._changed = True  # since it was last shown
         self._pressed = False
+        self._numbers: list[int] = []  # of queue pairs, by their index
+        self._peer_addresses: list[bytes] = []
         self._told(ports=True)
         now = time.monotonic_ns()
         for plane, up in self._ports.up.items():
@@ -172,12 +173,24 @@ class SoftNic:
         """
         self.engine.connect(qp, remote, time.monotonic_ns())
         self._recorder.receives(qp.index, flow, remote.psn)
-        self._decoder.add_qp(qp.attributes.qpn, qp.index, remote.address)
+        self._name_queue_pair(qp.index, qp.attributes.qpn, packed_address(remote.address, qp.peer.name))
 
     def destroy_qp(self, qp: QueuePair) -> None:
         """End a queue pair; what is outstanding is flushed."""
-        self._decoder.remove_qp(qp.attributes.qpn)
+        if qp.index < len(self._numbers):
+            # A number that no packet can hold, for an index is never used again.
+            self._name_queue_pair(qp.index, _NO_QP + qp.index, bytes(ADDRESS_BYTES))
         self.engine.destroy_qp(qp, time.monotonic_ns())
+
+    def _name_queue_pair(self, index: int, number: int, peer: bytes) -> None:
+        while len(self._numbers) <= index:
+            self._numbers.append(_NO_QP + len(self._numbers))
+            self._peer_addresses.append(bytes(ADDRESS_BYTES))
+        self._numbers[index], self._peer_addresses[index] = number, peer
+        numbers = np.array(self._numbers, np.uint32)
+        peers = np.frombuffer(b"".join(self._peer_addresses), np.uint8).reshape(-1, ADDRESS_BYTES)
+        self._decoder.set_queue_pairs(numbers, peers)
+        self._control_encoder.set_queue_pairs(numbers)
 
     def post_write(
         self, qp: QueuePair, wr_id: int, source: int, length: int, va: int, rkey: int, imm: int | None = None
@@ -187,6 +200,7 @@ class SoftNic:
         With ``imm`` it is a WRITE_IMM. Raises UsageError where the queue pair cannot take it.
         """
         self.engine.post_write(qp, wr_id, source, length, va, rkey, imm)
+        self._sender.more = True
 
     def completions(self) -> Rows:
         """COMPLETION rows since the last call."""

@@ -15,15 +15,13 @@ from testbed.mrc.datapath.stages import Stage, Stages
 from testbed.mrc.engine import Engine
 from testbed.mrc.memory import Memory
 from testbed.mrc.rows import Rows
-from testbed.mrc.wire.decoder import Decoder
+from testbed.mrc.wire.codec import Decoder, Received
 from testbed.shared_rows import SharedRows
 
 #: Packets decoded at once, at most: their headers then stay in the cache from the first look to the last.
 BURST = 128
 #: Packets of a round, at most, so that what they ask for is answered in time.
 ROUND = 256
-
-_NO_PACKETS: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
 
 
 class Receiver:
@@ -57,8 +55,7 @@ class Receiver:
         self._memory = memory
         self._recording = recording
         self._stages = stages
-        self._packets: npt.NDArray[np.uint8] = np.zeros((0, 0), np.uint8)
-        self._placed = _NO_PACKETS
+        self._placed: npt.NDArray[np.bool_] = np.zeros(ring.frames, np.bool_)
 
     def step(self) -> int:
         """Take what has come, at most a round's worth; returns how many packets that were."""
@@ -79,23 +76,18 @@ class Receiver:
 
     def _take(self, burst: Burst) -> None:
         planes = self._planes.of(burst.ifindex)
-        packets, captured, lengths, t_ns = burst.packets, burst.captured, burst.lengths, burst.t_ns
+        received = self._decoder.decode(
+            burst.first, burst.first + len(burst), burst.captured, burst.lengths, burst.t_ns, planes
+        )
         if planes.max() == PlaneTable.NONE:
-            ours = planes != PlaneTable.NONE
-            self._drop("other_port", len(ours) - int(ours.sum()))
-            planes, packets, captured = planes[ours], packets[ours], captured[ours]
-            lengths, t_ns = lengths[ours], t_ns[ours]
-            if not len(planes):
-                return
-        received = self._decoder.decode(packets, captured, lengths, t_ns, planes)
+            self._keep_own_ports(received)
         for reason, number in received.dropped.items():
             if number:
                 self._drop(reason, number)
         self._stages.end(Stage.DECODE)
-        self._packets = packets
         recording = self._recording
         if recording:
-            self._placed = np.zeros(len(packets), np.bool_)
+            self._placed[burst.first : burst.first + len(burst)] = False
         on_messages = self._messages if self.on_messages is not None else None
         self._engine.receive(received, self._place, time.monotonic_ns(), on_messages)
         self._stages.end(Stage.RECEIVE)
@@ -103,9 +95,17 @@ class Receiver:
             recording[1].append(recording[0].arrived(received.writes, self._placed[received.writes["frame"]]))
             self._stages.end(Stage.RECORD)
 
+    def _keep_own_ports(self, received: Received) -> None:
+        for kind in ("writes", "sacks", "nacks", "acks", "probes", "endpoints"):
+            rows = getattr(received, kind)
+            ours = rows["plane"] != PlaneTable.NONE
+            if not ours.all():
+                self._drop("other_port", len(rows) - int(ours.sum()))
+                setattr(received, kind, rows[ours])
+
     def _place(self, rows: Rows) -> None:
         self._stages.end(Stage.RECEIVE)
-        placed = self._memory.place(rows, self._packets)
+        placed = self._memory.place(rows, self._ring.memory)
         if self._recording:
             self._placed[rows["frame"]] = placed
         self._stages.end(Stage.PLACE)

@@ -49,6 +49,7 @@ class Burst:
     """``n`` packets that lie one after another in the ring, to be given back with :meth:`PacketRing.release`.
 
     Attributes:
+        first: frame of the ring that holds the first.
         packets: (n, w) bytes from the outer IPv6 header on; each row is contiguous.
         captured: bytes of each that are in ``packets``.
         lengths: bytes each had.
@@ -56,6 +57,7 @@ class Burst:
         ifindex: interface it arrived on.
     """
 
+    first: int
     packets: npt.NDArray[np.uint8]
     captured: npt.NDArray[np.uint32]
     lengths: npt.NDArray[np.uint32]
@@ -139,7 +141,9 @@ class PacketRing:
         t_ns = self._seconds[part].astype(np.int64)
         t_ns *= 1_000_000_000
         t_ns += self._nanoseconds[part]
-        return Burst(self._packets[part], self._captured[part], self._lengths[part], t_ns, self._ifindex[part])
+        return Burst(
+            self._at, self._packets[part], self._captured[part], self._lengths[part], t_ns, self._ifindex[part]
+        )
 
     def release(self, burst: Burst) -> None:
         """Give the packets last taken back to the kernel; their bytes are then no longer theirs."""

@@ -13,9 +13,7 @@ from testbed.mrc.datapath.recorder import Recorder
 from testbed.mrc.datapath.stages import Stage, Stages
 from testbed.mrc.engine import Engine
 from testbed.mrc.outgoing import Outgoing
-from testbed.mrc.wire.control import ControlEncoder
-from testbed.mrc.wire.paths import PathTable
-from testbed.mrc.wire.writes import WriteEncoder
+from testbed.mrc.wire.codec import ControlEncoder, PathTable, WriteEncoder
 from testbed.samples import SentArray
 from testbed.shared_rows import SharedRows
 

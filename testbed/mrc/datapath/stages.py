@@ -1,4 +1,4 @@
-"""Where the NIC's time goes, by stage of its loop."""
+"""Where the NIC's processor time goes, by stage of its loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import IntEnum
 class Stage(IntEnum):
     """Stages of the loop.
 
-    WAIT: in ppoll, with nothing to do. GATHER: waiting for more packets, so that they share a round. TAKE: finding
+    WAIT: ppoll, while there is nothing to do. GATHER: ppoll, for more packets to share a round. TAKE: finding
     packets in the ring and giving them back. DECODE: bytes to rows. RECEIVE: the engine's work on them, without
     PLACE, the copying of payloads into memory, and MESSAGES, what the workload does with those that are complete.
     TRANSMIT: the engine's work on what to send. ENCODE: rows to bytes. SEND: in sendmmsg, where on veth links the
@@ -30,21 +30,23 @@ class Stage(IntEnum):
 
 
 class Stages:
-    """A stopwatch that is always in one stage; costs about 0.1 microseconds a change when on.
+    """A stopwatch that is always in one stage; costs about 0.3 microseconds a change when on.
+
+    It counts the processor time of this thread, not the time that passes: what other processes take is not the NIC's.
 
     Attributes:
-        total_ns: wall-clock time by stage.
+        total_ns: processor time by stage.
     """
 
     def __init__(self, *, on: bool) -> None:
         self.on = on
         self.total_ns = [0] * len(Stage)
-        self._since = time.perf_counter_ns()
+        self._since = time.thread_time_ns()
 
     def end(self, stage: int) -> None:
         """Count the time since the last call for this stage."""
         if self.on:
-            now = time.perf_counter_ns()
+            now = time.thread_time_ns()
             self.total_ns[stage] += now - self._since
             self._since = now
 

@@ -25,3 +25,8 @@ def roles(table: Table) -> npt.NDArray[np.uint8]:
         if role is not Dscp.OTHER:
             found[table.dscp[role.name] << 2 : (table.dscp[role.name] << 2) + 4] = role
     return found
+
+
+def traffic_class_of(heads: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The outer traffic class of ``(n, 128)`` headers; it straddles their first two bytes."""
+    return (heads.view(">u2")[:, 0] >> np.uint16(4)).astype(np.uint8)

@@ -25,6 +25,9 @@ OUTER_LENGTH, INNER_LENGTH, UDP_LENGTH = OUTER_AT + 4, INNER_AT + 4, UDP_AT + 4
 #: The most that headers of a WRITE take, from the outer IPv6 header to the immediate.
 HEAD_BYTES = 128
 ICRC_BYTES = 4
+#: Of an IPv6 header's bytes.
+NEXT_HEADER = 6
+UDP_DESTINATION = UDP_AT + 2
 NEXT_HEADER_IPV6, NEXT_HEADER_UDP = 41, 17
 #: The default partition, with full membership (IBTA).
 P_KEY = 0xFFFF
@@ -123,23 +126,25 @@ def head_views(heads: npt.NDArray[np.uint8], start: int, sizes: Iterable[int]) -
     return {size: [flat[at + start : at + size] for at in range(0, len(flat), stride)] for size in sizes}
 
 
+def column_bytes(dtype: np.dtype[np.void], column: str) -> list[int]:
+    """The bytes of a row that a column fills, the most significant one first."""
+    described = dtype.fields
+    assert described is not None
+    item, first = described[column][:2]
+    octets = list(range(first, first + item.itemsize))
+    return octets if sys.byteorder == "big" else octets[::-1]
+
+
 def byte_pairs(shape: Shape, dtype: np.dtype[np.void], columns: Mapping[str, str]) -> list[tuple[int, int]]:
     """Byte of the packet and byte of the row that hold the same, for the columns whose fields the shape has.
 
     A column may be wider than its field; its more significant bytes are then in no pair.
     """
     pairs: list[tuple[int, int]] = []
-    described = dtype.fields
-    assert described is not None
     for name, column in columns.items():
-        if name not in shape.fields:
-            continue
-        wire = shape.span(name)
-        item, first = described[column][:2]
-        row = list(range(first, first + item.itemsize))
-        if sys.byteorder == "little":
-            row.reverse()
-        pairs += zip(wire, row[item.itemsize - len(wire) :], strict=True)
+        if name in shape.fields:
+            wire, row = shape.span(name), column_bytes(dtype, column)
+            pairs += zip(wire, row[len(row) - len(wire) :], strict=True)
     return pairs
 
 
@@ -156,10 +161,13 @@ class Bits:
     def __init__(self, table: Table, headers: Sequence[str], wanted: Sequence[str], signed: Sequence[str] = ()) -> None:
         self.bytes = sum(table.headers[name].bytes for name in headers)
         self._wanted = tuple(wanted)
-        self._shifts = [self._shift(table, headers, name) for name in wanted]
-        bits = [table.field(*name.split(".")).bits for name in wanted]
-        self._masks = [(1 << width) - 1 for width in bits]
-        self._halves = [1 << width - 1 if name in signed else 0 for name, width in zip(wanted, bits, strict=True)]
+        self._fields: list[tuple[int, int, int]] = []
+        self._ranges: list[tuple[int, int]] = []
+        for name in wanted:
+            bits = table.field(*name.split(".")).bits
+            half = 1 << bits - 1 if name in signed else 0
+            self._fields.append((self._shift(table, headers, name), (1 << bits) - 1, half))
+            self._ranges.append((-half, (1 << bits) - 1 - half))
 
     def _shift(self, table: Table, headers: Sequence[str], name: str) -> int:
         header, _, field_name = name.partition(".")
@@ -170,15 +178,12 @@ class Bits:
     def pack(self, values: Sequence[int]) -> int:
         """The headers with these fields and zeros elsewhere. Raises ``ValueError`` where a value does not fit."""
         packed = 0
-        for value, shift, mask, half in zip(values, self._shifts, self._masks, self._halves, strict=True):
-            if not -half <= value <= (half - 1 if half else mask):
-                raise ValueError(f"{self._wanted[self._shifts.index(shift)]} cannot hold {value}")
+        for value, (shift, mask, _), (low, high) in zip(values, self._fields, self._ranges, strict=True):
+            if not low <= value <= high:
+                raise ValueError(f"a field of {self._wanted} is to hold {value}, not {low} to {high}")
             packed |= (value & mask) << shift
         return packed
 
     def unpack(self, packed: int) -> list[int]:
         """The values of the fields."""
-        return [
-            ((packed >> shift & mask) ^ half) - half
-            for shift, mask, half in zip(self._shifts, self._masks, self._halves, strict=True)
-        ]
+        return [((packed >> shift & mask) ^ half) - half for shift, mask, half in self._fields]
