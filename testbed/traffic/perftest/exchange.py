@@ -78,7 +78,7 @@ class Channel:
         """What the other end has said, if it has; does not wait."""
         while b"\n" not in self._text:
             if len(self._text) > LINE_MOST:
-                raise self._wrong(f"a line of more than {LINE_MOST} bytes")
+                raise self.wrong(f"a line of more than {LINE_MOST} bytes")
             try:
                 got = self._sock.recv(_READ)
             except BlockingIOError:
@@ -101,14 +101,14 @@ class Channel:
     def require(self, message: dict[str, Any], kind: str) -> dict[str, Any]:
         """The message, which must be of this kind."""
         if message["kind"] != kind:
-            raise self._wrong(f"{message['kind']!r} where {kind!r} was due"[:200])
+            raise self.wrong(f"{message['kind']!r} where {kind!r} was due"[:200])
         return message
 
     def field(self, message: dict[str, Any], name: str, kind: type) -> Any:
         """A field, which must be there and of this type."""
         value = message.get(name)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self._wrong(f"{message['kind']!r} with {name} {value!r}"[:200])
+            raise self.wrong(f"{message['kind']!r} with {name} {value!r}"[:200])
         return value
 
     def close(self) -> None:
@@ -119,9 +119,9 @@ class Channel:
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
-            raise self._wrong(repr(line[:100])) from None
+            raise self.wrong(repr(line[:100])) from None
         if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
-            raise self._wrong(repr(line[:100]))
+            raise self.wrong(repr(line[:100]))
         if message["kind"] == "error":
             raise InfrastructureError(
                 "the other end gave up", where=self._other, found=str(message.get("text", "no reason told"))[:2000]
@@ -139,7 +139,8 @@ class Channel:
     def _gone(self) -> InfrastructureError:
         return InfrastructureError("the other end has gone", where=self._other, remedy="its own output says why")
 
-    def _wrong(self, found: str) -> InfrastructureError:
+    def wrong(self, found: str) -> InfrastructureError:
+        """The other end said what cannot be."""
         return InfrastructureError(
             "the other end says what cannot be understood",
             where=self._other,
@@ -215,8 +216,10 @@ def _taken(port: int, error: OSError) -> InfrastructureError:
 def accept(listener: socket.socket) -> Channel:
     """Wait for a client, as long as it takes."""
     connection, address = listener.accept()
-    other = "client" if listener.family == socket.AF_UNIX else f"client {address[0]}"
-    return Channel(connection, other)
+    if connection.family == socket.AF_UNIX:
+        return Channel(connection, "client")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return Channel(connection, f"client {address[0]}")
 
 
 def connect(meeting: Meeting, server: str) -> Channel:
@@ -226,6 +229,7 @@ def connect(meeting: Meeting, server: str) -> Channel:
             sock = socket.create_connection((server, meeting.port), timeout=STEP_S)
         except OSError as error:
             raise _absent(server, meeting.port, error) from error
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return Channel(sock, f"server on {server}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Options of the programs: perftest's letters, names, defaults and limits, as far as a software NIC has a use for them."""
+"""Options of the programs: perftest's letters, names, defaults and limits, where a software NIC has a use for them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Options:
         """Seconds not counted at either end of a run by duration: a quarter, as perftest's default."""
         return 0 if self.duration_s is None else self.duration_s // 4
 
-    def agreed(self) -> dict[str, int | bool | str | None | list[int]]:
+    def agreed(self) -> dict[str, int | bool | str | list[int] | None]:
         """What both ends must be given alike: option → value."""
         return {
             "test": str(self.test),

@@ -16,6 +16,8 @@ NO_PEAK = " WARNING: BW peak won't be measured in this run."
 #: perftest's MB is 2^20 bytes, its Gb 10^9 bits.
 MEGABYTE = 1 << 20
 GIGABIT_BYTES = 125_000_000
+#: Below this average, in Gb/s, more digits are printed.
+_FEW_GIGABITS = 0.1
 
 _TITLES = {Test.WRITE_BW: "RDMA_Write {}BW Test", Test.WRITE_LAT: "RDMA_Write {}Latency Test"}
 _BANDWIDTH = " #bytes     #iterations    BW peak[{0}/sec]    BW average[{0}/sec]   MsgRate[Mpps]"
@@ -125,11 +127,8 @@ def address(side: str, attributes: QpAttributes) -> list[str]:
     """Two lines that name one end of a queue pair; ``side``: ``local`` or ``remote``."""
     region = attributes.regions[0]
     gid = ":".join(f"{byte:02d}" for byte in ipaddress.IPv6Address(attributes.address).packed)
-    return [
-        f" {side} address: LID 0000 QPN {attributes.qpn:#06x} PSN {attributes.psn:#06x}"
-        f" RKey {region.rkey:#08x} VAddr {region.va:#016x}",
-        f" GID: {gid}",
-    ]
+    numbers = f"QPN {attributes.qpn:#06x} PSN {attributes.psn:#06x} RKey {region.rkey:#08x} VAddr {region.va:#016x}"
+    return [f" {side} address: LID 0000 {numbers}", f" GID: {gid}"]
 
 
 def table_head(options: Options) -> list[str]:
@@ -141,19 +140,20 @@ def table_head(options: Options) -> list[str]:
 
 def row(report: Report, *, gigabits: bool = False) -> str:
     """A line of the table."""
+    size = f" {report.size:<7d}"
     if isinstance(report, Bandwidth):
         unit = GIGABIT_BYTES if gigabits else MEGABYTE
-        peak, average, rate = report.peak / unit, report.average / unit, report.rate / 1e6
-        if gigabits and average < 0.1:
-            return f" {report.size:<7d}    {report.iterations}           {peak:<7.6f}            {average:<7.6f}            {rate:<7.6f}"
-        return f" {report.size:<7d}    {report.iterations:<10d}       {peak:<7.2f}            {average:<7.2f}\t\t   {rate:<7.6f}"
+        peak, average, rate = report.peak / unit, report.average / unit, f"{report.rate / 1e6:<7.6f}"
+        if gigabits and average < _FEW_GIGABITS:
+            return f"{size}    {report.iterations}           {peak:<7.6f}            {average:<7.6f}            {rate}"
+        return f"{size}    {report.iterations:<10d}       {peak:<7.2f}            {average:<7.2f}\t\t   {rate}"
     if isinstance(report, Latency):
         return (
-            f" {report.size:<7d} {report.iterations}          {report.least:<7.2f}        {report.most:<7.2f}      "
+            f"{size} {report.iterations}          {report.least:<7.2f}        {report.most:<7.2f}      "
             f"{report.typical:<7.2f}  \t       {report.average:<7.2f}     \t{report.deviation:<7.2f}\t\t"
             f"{report.p99:<7.2f} \t\t{report.p999:<7.2f}"
         )
-    return f" {report.size:<7d}       {report.iterations}            {report.average:<7.2f}        {report.per_second:<7.2f}"
+    return f"{size}       {report.iterations}            {report.average:<7.2f}        {report.per_second:<7.2f}"
 
 
 def histogram(latencies: Sequence[float]) -> list[str]:
@@ -184,7 +184,7 @@ def _fields(report: Report, gigabits: bool) -> Mapping[str, float]:
     known: dict[str, float] = {"MsgSize": report.size, "n_iterations": report.iterations}
     if isinstance(report, Bandwidth):
         unit = GIGABIT_BYTES if gigabits else MEGABYTE
-        digits = 6 if gigabits and report.average / unit < 0.1 else 2
+        digits = 6 if gigabits and report.average / unit < _FEW_GIGABITS else 2
         return known | {
             "BW_peak": round(report.peak / unit, digits),
             "BW_average": round(report.average / unit, digits),
