@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NoReturn
@@ -278,6 +278,16 @@ def _options(test: Test, given: dict[str, Any]) -> Options:
         lab=given["lab"],
         host=given["host"],
     )
+
+
+def check(test: Test, argv: Sequence[str]) -> None:
+    """Raise UsageError for a command line that the program would refuse."""
+    try:
+        command(test, lambda _: None).main(list(argv), standalone_mode=False)
+    except click.ClickException as error:
+        raise UsageError(
+            f"{test.program} would refuse these options", found=" ".join(argv), expected=error.format_message()
+        ) from error
 
 
 def run_program(test: Test, run: Callable[[Options], None]) -> NoReturn:
