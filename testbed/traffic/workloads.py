@@ -129,7 +129,7 @@ class Traffic:
 
         Raises UsageError for what cannot be, LabError for unknown hosts, InfrastructureError where an end fails.
         """
-        from testbed.traffic.perftest.options import Test
+        from testbed.traffic.perftest.options import Tool
         from testbed.traffic.perftest.run import measure
 
         options = ["-F", "-s", str(size), "-q", str(qps), "-t", str(tx_depth)]
@@ -137,7 +137,7 @@ class Traffic:
         options += ["-b"] if bidirectional else []
         options += [] if mtu is None else ["-m", str(mtu)]
         seconds = duration_s if iterations is None else iterations * qps * (1 / _LEAST_PACE + size / _LEAST_RATE)
-        return measure(self._fabric, pair, Test.WRITE_BW, options, seconds=seconds)
+        return measure(self._fabric, pair, Tool.WRITE_BW, options, seconds=seconds)
 
     def write_lat(
         self,
@@ -161,14 +161,14 @@ class Traffic:
 
         Raises UsageError for what cannot be, LabError for unknown hosts, InfrastructureError where an end fails.
         """
-        from testbed.traffic.perftest.options import Test
+        from testbed.traffic.perftest.options import Tool
         from testbed.traffic.perftest.run import measure
 
         options = ["-F", "-s", str(size)]
         options += ["-n", str(iterations)] if duration_s is None else ["-D", str(duration_s)]
         options += [] if mtu is None else ["-m", str(mtu)]
         seconds = 2 * iterations * (1 / _LEAST_PACE + size / _LEAST_RATE) if duration_s is None else duration_s
-        return measure(self._fabric, pair, Test.WRITE_LAT, options, seconds=seconds)
+        return measure(self._fabric, pair, Tool.WRITE_LAT, options, seconds=seconds)
 
     def mrc(
         self,

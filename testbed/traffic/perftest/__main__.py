@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from testbed.errors import nearest
-from testbed.traffic.perftest.options import Test
+from testbed.traffic.perftest.options import Tool
 from testbed.traffic.perftest.programs import write_bw, write_lat
 
-_PROGRAMS = {str(Test.WRITE_BW): write_bw, str(Test.WRITE_LAT): write_lat}
+_PROGRAMS = {str(Tool.WRITE_BW): write_bw, str(Tool.WRITE_LAT): write_lat}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -30,7 +30,7 @@ MEMORY_MOST: Final = 1 << 30
 _INTERRUPTED: Final = 130
 
 
-class Test(StrEnum):
+class Tool(StrEnum):
     """What is measured."""
 
     WRITE_BW = "write_bw"
@@ -47,7 +47,7 @@ class Options:
     """A run, as its command line says it.
 
     Attributes:
-        test: what is measured.
+        tool: what is measured.
         server: the host whose server to connect to; None: be the server.
         port: of the exchange between the two ends.
         sizes: bytes of a message, one run each.
@@ -64,7 +64,7 @@ class Options:
         lab, host: which host of which lab this is; None in a running fabric, which tells it.
     """
 
-    test: Test
+    tool: Tool
     server: str | None = None
     port: int = PORT
     sizes: tuple[int, ...] = (65536,)
@@ -89,7 +89,7 @@ class Options:
     def agreed(self) -> dict[str, int | bool | str | list[int] | None]:
         """What both ends must be given alike: option → value."""
         return {
-            "test": str(self.test),
+            "test": str(self.tool),
             "-s or -a": list(self.sizes),
             "-n": self.iterations,
             "-D": self.duration_s,
@@ -174,9 +174,9 @@ def _device(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
-def command(test: Test, run: Callable[[Options], None]) -> click.Command:
+def command(tool: Tool, run: Callable[[Options], None]) -> click.Command:
     """The program's command line; ``run`` gets the options that it came to."""
-    bandwidth = test is Test.WRITE_BW
+    bandwidth = tool is Tool.WRITE_BW
     params: list[click.Parameter] = [
         click.Argument(["server"], required=False),
         click.Option(["-a", "--all", "every"], is_flag=True, help="Run sizes from 2 to 2^23."),
@@ -231,19 +231,19 @@ def command(test: Test, run: Callable[[Options], None]) -> click.Command:
         ]
 
     def callback(**given: Any) -> None:
-        run(_options(test, given))
+        run(_options(tool, given))
 
     made = _Program(
-        test.program,
+        tool.program,
         params=params,
         callback=callback,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Without SERVER wait for a client; with it connect to the server on that host and measure.",
     )
-    return click.version_option(__version__, "-V", "--version", prog_name=test.program)(made)
+    return click.version_option(__version__, "-V", "--version", prog_name=tool.program)(made)
 
 
-def _options(test: Test, given: dict[str, Any]) -> Options:
+def _options(tool: Tool, given: dict[str, Any]) -> Options:
     if given["every"] and given["duration"] is not None:
         raise click.UsageError("a run by duration has one size: give -a or -D, not both.")
     if (given["lab"] is None) != (given["host"] is None):
@@ -261,7 +261,7 @@ def _options(test: Test, given: dict[str, Any]) -> Options:
     countable = iterations is not None and iterations <= PEAK_ITERATIONS
     depth = int(given.get("tx_depth", 1))
     return Options(
-        test=test,
+        tool=tool,
         server=given["server"],
         port=int(given["port"]),
         sizes=sizes,
@@ -280,17 +280,17 @@ def _options(test: Test, given: dict[str, Any]) -> Options:
     )
 
 
-def check(test: Test, argv: Sequence[str]) -> None:
+def check(tool: Tool, argv: Sequence[str]) -> None:
     """Raise UsageError for a command line that the program would refuse."""
     try:
-        command(test, lambda _: None).main(list(argv), standalone_mode=False)
+        command(tool, lambda _: None).main(list(argv), standalone_mode=False)
     except click.ClickException as error:
         raise UsageError(
-            f"{test.program} would refuse these options", found=" ".join(argv), expected=error.format_message()
+            f"{tool.program} would refuse these options", found=" ".join(argv), expected=error.format_message()
         ) from error
 
 
-def run_program(test: Test, run: Callable[[Options], None]) -> NoReturn:
+def run_program(tool: Tool, run: Callable[[Options], None]) -> NoReturn:
     """Be the program: read the command line, run, end the process with its exit code."""
-    command(test, run).main(prog_name=test.program)
+    command(tool, run).main(prog_name=tool.program)
     sys.exit(0)

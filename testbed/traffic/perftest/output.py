@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.mrc.qp import QpAttributes
-from testbed.traffic.perftest.options import DEVICE, Options, Test
+from testbed.traffic.perftest.options import DEVICE, Options, Tool
 
 LINE = "-" * 87
 WAITING = "\n".join(("", "*" * 36, "* Waiting for client to connect... *", "*" * 36))
@@ -19,7 +19,7 @@ GIGABIT_BYTES = 125_000_000
 #: Below this average, in Gb/s, more digits are printed.
 _FEW_GIGABITS = 0.1
 
-_TITLES = {Test.WRITE_BW: "RDMA_Write {}BW Test", Test.WRITE_LAT: "RDMA_Write {}Latency Test"}
+_TITLES = {Tool.WRITE_BW: "RDMA_Write {}BW Test", Tool.WRITE_LAT: "RDMA_Write {}Latency Test"}
 _BANDWIDTH = " #bytes     #iterations    BW peak[{0}/sec]    BW average[{0}/sec]   MsgRate[Mpps]"
 _LATENCY = (
     " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]"
@@ -93,7 +93,7 @@ Report = Bandwidth | Latency | LatencyByDuration
 
 def title(options: Options) -> str:
     """What the test is called."""
-    return _TITLES[options.test].format("Bidirectional " if options.bidirectional else "")
+    return _TITLES[options.tool].format("Bidirectional " if options.bidirectional else "")
 
 
 def header(options: Options, mtu: int, exchange: str) -> list[str]:
@@ -104,7 +104,7 @@ def header(options: Options, mtu: int, exchange: str) -> list[str]:
         mtu: path MTU of the queue pairs.
         exchange: how the two ends exchanged their attributes.
     """
-    bandwidth = options.test is Test.WRITE_BW
+    bandwidth = options.tool is Tool.WRITE_BW
     sends = options.server is not None or options.bidirectional or not bandwidth
     return [
         LINE,
@@ -133,7 +133,7 @@ def address(side: str, attributes: QpAttributes) -> list[str]:
 
 def table_head(options: Options) -> list[str]:
     """A rule, and the columns' names."""
-    if options.test is Test.WRITE_BW:
+    if options.tool is Tool.WRITE_BW:
         return [LINE, _BANDWIDTH.format("Gb" if options.gigabits else "MB")]
     return [LINE, _LATENCY if options.duration_s is None else _LATENCY_DURATION]
 

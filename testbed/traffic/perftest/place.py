@@ -44,7 +44,7 @@ class Place:
                 raise UsageError(
                     "this is no host of a running fabric",
                     found="no TESTBED_NODE in the environment",
-                    remedy=f"run `testbed shell HOST -- {options.test.program}`, or give --lab FILE --host NAME",
+                    remedy=f"run `testbed shell HOST -- {options.tool.program}`, or give --lab FILE --host NAME",
                 )
             lab, host, directory = here.lab, here.node, here.directory
         if host not in lab.topology.hosts:

@@ -12,19 +12,19 @@ import click
 
 from testbed.errors import UsageError
 from testbed.traffic.perftest import output
-from testbed.traffic.perftest.options import Options, Test, run_program
+from testbed.traffic.perftest.options import Options, Tool, run_program
 
 _TERMINATED = 128 + signal.SIGTERM
 
 
 def write_bw() -> NoReturn:
     """``mrc_write_bw``."""
-    run_program(Test.WRITE_BW, run)
+    run_program(Tool.WRITE_BW, run)
 
 
 def write_lat() -> NoReturn:
     """``mrc_write_lat``."""
-    run_program(Test.WRITE_LAT, run)
+    run_program(Tool.WRITE_LAT, run)
 
 
 def run(options: Options) -> None:
@@ -35,7 +35,7 @@ def run(options: Options) -> None:
     from testbed.traffic.perftest import bandwidth, latency
     from testbed.traffic.perftest.session import session
 
-    bandwidth_test = options.test is Test.WRITE_BW
+    bandwidth_test = options.tool is Tool.WRITE_BW
     if bandwidth_test and not options.peak:
         click.echo(output.NO_PEAK)
     reports: list[output.Report] = []

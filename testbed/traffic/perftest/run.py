@@ -12,7 +12,7 @@ from testbed.lab import Role
 from testbed.record import Figure
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.pairs import Pair
-from testbed.traffic.perftest.options import Test, check
+from testbed.traffic.perftest.options import Tool, check
 from testbed.traffic.perftest.table import Row, read_table
 
 #: In a role's argv: stands for ``write_bw`` or ``write_lat``.
@@ -29,7 +29,7 @@ class PerftestResult:
     """What one run came to.
 
     Attributes:
-        test: ``write_bw`` or ``write_lat``.
+        tool: ``write_bw`` or ``write_lat``.
         pair: the client's host, and the server's.
         argv: the client's command line.
         row: the line of the table that the client printed.
@@ -38,7 +38,7 @@ class PerftestResult:
         server_output: what the server printed.
     """
 
-    test: str
+    tool: str
     pair: Pair
     argv: tuple[str, ...]
     row: Row
@@ -56,52 +56,52 @@ class PerftestResult:
         )
 
 
-def command_of(role: Role | None, test: Test) -> tuple[str, ...]:
+def command_of(role: Role | None, tool: Tool) -> tuple[str, ...]:
     """Program and first arguments: the role's, or the project's own where the lab names none.
 
     Raises UsageError for a role that does not say which of its programs measures what.
     """
     if role is None:
-        return (sys.executable, "-m", "testbed.traffic.perftest", str(test))
+        return (sys.executable, "-m", "testbed.traffic.perftest", str(tool))
     if not any(TOOL in word for word in role.argv):
         raise UsageError(
-            f"the lab's mrc_endpoint is no {test.program}",
+            f"the lab's mrc_endpoint is no {tool.program}",
             where="roles.mrc_endpoint.argv",
             found=" ".join(role.argv)[:200],
-            expected=f"{TOOL} where {' or '.join(Test)} belongs",
+            expected=f"{TOOL} where {' or '.join(Tool)} belongs",
             remedy=f'for perftest on hardware write `argv: ["ib_{TOOL}", -d, mlx5_0]`',
         )
-    return tuple(word.replace(TOOL, str(test)) for word in role.argv)
+    return tuple(word.replace(TOOL, str(tool)) for word in role.argv)
 
 
-def measure(fabric: Fabric, pair: Pair, test: Test, options: Sequence[str], *, seconds: float) -> PerftestResult:
+def measure(fabric: Fabric, pair: Pair, tool: Tool, options: Sequence[str], *, seconds: float) -> PerftestResult:
     """Run a server on the pair's second host and a client on its first, with the same options.
 
     Args:
         fabric: where.
         pair: the client's host, and the server's.
-        test: what to measure.
+        tool: what to measure.
         options: as on the command line, for both ends.
         seconds: how long it may take beside start and end.
 
     Raises UsageError for what cannot be, LabError for unknown hosts, InfrastructureError where either end fails.
     """
-    check(test, options)
+    check(tool, options)
     client_host, server_host = pair
     client_node, server_node = fabric.host(client_host), fabric.host(server_host)
     if client_host == server_host or not fabric.addresses.evs(*pair):
         raise UsageError("these hosts have no path to each other", found=f"{client_host}>{server_host}")
     role = fabric.lab.roles.mrc_endpoint
-    argv = [*command_of(role, test), *options]
+    argv = [*command_of(role, tool), *options]
     ready = Ready(line=_WAITING, timeout_s=_READY_S)
     if role is not None:
         ready = Ready(bool(role.ready.fd), role.ready.line, role.ready.port, _READY_S)
     env = {} if role is None else role.env
     client: Process | None = None
     with measuring():
-        server = server_node.popen(argv, env=env, ready=ready, log_name=f"{test.program}-server")
+        server = server_node.popen(argv, env=env, ready=ready, log_name=f"{tool.program}-server")
         try:
-            client = client_node.popen([*argv, server_host], env=env, log_name=f"{test.program}-client")
+            client = client_node.popen([*argv, server_host], env=env, log_name=f"{tool.program}-client")
             code = client.wait(seconds + _PATIENCE_S)
             _check(pair, code, client, server)
             _check(pair, server.wait(_END_S), server, client)
@@ -113,7 +113,7 @@ def measure(fabric: Fabric, pair: Pair, test: Test, options: Sequence[str], *, s
     if len(rows) != 1:
         raise InfrastructureError("a run of one size has several results", found=client.output()[-_TAIL:])
     return PerftestResult(
-        test=str(test),
+        tool=str(tool),
         pair=pair,
         argv=client.argv,
         row=rows[0],
