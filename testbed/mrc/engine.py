@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -179,9 +180,17 @@ class Engine:
         del qp.peer.qps[qp.index]
         qp.connection = None
 
-    def qpns(self) -> dict[int, int]:
-        """Index of each queue pair by its number, for the decoder."""
-        return {qp.attributes.qpn: qp.index for qp in self._qps.values()}
+    def queue_pairs(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        """For encoder and decoder: ``(n,)`` numbers and ``(n, 16)`` peers' addresses, by index.
+
+        Those of queue pairs that were destroyed are numbers that no packet can carry.
+        """
+        numbers = (np.arange(self._created) + MASK + 1).astype("u4")
+        addresses = np.zeros((self._created, 16), "u1")
+        for index, qp in self._qps.items():
+            numbers[index] = qp.attributes.qpn
+            addresses[index] = np.frombuffer(ipaddress.IPv6Address(qp.peer.address).packed, "u1")
+        return numbers, addresses
 
     def post_write(
         self,

@@ -18,7 +18,7 @@ class RoundTrips:
 
     Attributes:
         reorder_window_ns: how much later a packet may arrive than one sent after it, on another path.
-        slowest_ns: the longest smoothed round trip of a plane; None before the first sample.
+        slowest_ns: the longest smoothed round trip of a plane; the base one before the first sample.
     """
 
     def __init__(self, planes: int, settings: Settings) -> None:
@@ -27,7 +27,7 @@ class RoundTrips:
         self._smoothed: list[float | None] = [None] * planes
         self._deviation = [0.0] * planes
         self.reorder_window_ns = min(self._floor_ns, self._ceiling_ns)
-        self.slowest_ns: float | None = None
+        self.slowest_ns = settings.nscc.base_rtt_ns
 
     def sample(self, plane: int, rtt_ns: int) -> None:
         """A packet sent on ``plane`` was acknowledged after ``rtt_ns``."""
@@ -38,7 +38,7 @@ class RoundTrips:
             self._deviation[plane] += (abs(known - rtt_ns) - self._deviation[plane]) / 4
             self._smoothed[plane] = known + (rtt_ns - known) / 8
         measured = [rtt for rtt in self._smoothed if rtt is not None]
-        self.slowest_ns = max(measured)
+        self.slowest_ns = int(max(measured))
         window = self.slowest_ns - min(measured) + 4 * max(self._deviation)
         self.reorder_window_ns = min(max(self._floor_ns, int(window)), self._ceiling_ns)
 

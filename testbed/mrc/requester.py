@@ -411,8 +411,7 @@ class Requester:
         answer proves its loss; without it the last packets before a pause would wait for the ACK timer.
         """
         rtt_ns = self._round_trips.slowest_ns
-        if rtt_ns is not None:
-            self._look_ns = now_ns + int(rtt_ns) + max(int(rtt_ns), self._round_trips.reorder_window_ns)
+        self._look_ns = now_ns + rtt_ns + max(rtt_ns, self._round_trips.reorder_window_ns)
 
     def on_timer(self, now_ns: int) -> Rows:
         """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""

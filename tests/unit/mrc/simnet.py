@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import ipaddress
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,31 +17,19 @@ from testbed.mrc.memory import Access, Memory, MemoryRegion
 from testbed.mrc.outgoing import Outgoing
 from testbed.mrc.qp import State
 from testbed.mrc.queuepair import QueuePair
-from testbed.mrc.rows import (
-    ACK_IN,
-    ENDPOINT_IN,
-    NACK_IN,
-    PROBE_IN,
-    SACK_IN,
-    WRITE_IN,
-    Dscp,
-    Ecn,
-    Rows,
-    Status,
-)
+from testbed.mrc.rows import Ecn, Rows, Status
 from testbed.mrc.settings import EvSettings, NsccSettings, Settings
+from testbed.mrc.wire.codec import ControlEncoder, Decoder, PathTable, Payloads, WriteEncoder
+from testbed.mrc.wire.table import load
 
 MS = 1_000_000
 #: A NIC looks at its sockets this often: what came in between is one batch.
 POLL_NS = 50_000
-KINDS = {
-    "writes": WRITE_IN,
-    "nacks": NACK_IN,
-    "sacks": SACK_IN,
-    "acks": ACK_IN,
-    "probes": PROBE_IN,
-    "endpoints": ENDPOINT_IN,
-}
+#: Packets taken in one look.
+RING = 256
+#: A switch leaves so much of a packet: more than its headers.
+TRIMMED_BYTES = 140
+TABLE = load()
 PMTU = 256
 #: Small packets, so that many fit in little time; a window of 512 PSNs, so that it fills.
 SETTINGS = Settings(
@@ -73,21 +63,13 @@ class Host:
     sink: MemoryRegion
     source: npt.NDArray[np.uint8]
     peers: list[int]
+    writes: WriteEncoder
+    controls: ControlEncoder
+    decoder: Decoder
+    ring: npt.NDArray[np.uint8]
     completions: list[tuple[int, int, int, int]] = field(default_factory=list)  # wr_id, status, qp, t_ns
     immediates: list[tuple[int, int]] = field(default_factory=list)  # qp, imm
     messages: dict[int, list[int]] = field(default_factory=dict)  # numbers by qp
-
-
-@dataclass
-class Received:
-    """Rows as a decoder makes them."""
-
-    writes: Rows
-    sacks: Rows
-    nacks: Rows
-    acks: Rows
-    probes: Rows
-    endpoints: Rows
 
 
 class Network:
@@ -110,8 +92,8 @@ class Network:
         self.cut: set[tuple[int, int]] = set()
         self.carried: dict[tuple[int, int, int, str], int] = {}
         self.placed = 0
-        self._rng = np.random.default_rng(seed)
-        self._air: list[tuple[int, int, int, str, Rows, bytes]] = []
+        self._random = random.Random(seed)
+        self._air: list[list[tuple[int, int, int, int, bytes]]] = [[] for _ in range(hosts)]
         self._order = count()
         self.hosts = [self._host(number, hosts, seed) for number in range(hosts)]
 
@@ -121,9 +103,30 @@ class Network:
         source = np.random.default_rng([seed, number]).integers(1, 256, REGION, "u1")
         engine = Engine(self.settings, address(number), memory, seed=seed + number)
         peers = [other for other in range(hosts) if other != number]
+        paths = self._path_table(number, peers)
+        payloads = Payloads()
+        payloads.register(source)
+        ring = np.zeros((RING, 512), "u1")
         for place, other in enumerate(peers):
             engine.add_peer(f"h{other}", address(other), self.evs, self.planes, place * len(self.evs))
-        return Host(number, engine, memory, sink, source, peers)
+        return Host(
+            number,
+            engine,
+            memory,
+            sink,
+            source,
+            peers,
+            WriteEncoder(TABLE, paths, payloads, 64, PMTU),
+            ControlEncoder(TABLE, paths, 1024),
+            Decoder(TABLE, ring, 0, packed(number), PMTU, RING),
+            ring,
+        )
+
+    def _path_table(self, number: int, peers: list[int]) -> PathTable:
+        count = len(peers) * len(self.evs)
+        here = np.tile(np.frombuffer(packed(number), "u1"), (count, 1))
+        there = np.repeat(np.array([np.frombuffer(packed(peer), "u1") for peer in peers]), len(self.evs), axis=0)
+        return PathTable(here, there, here, there, np.tile(self.evs, len(peers)), np.tile(self.planes, len(peers)))
 
     def connect(self, a: int = 0, b: int = 1, psn: int | None = None) -> tuple[QueuePair, QueuePair]:
         """A queue pair between two hosts."""
@@ -131,6 +134,10 @@ class Network:
         one, other = here.create_qp(f"h{b}", psn=psn), there.create_qp(f"h{a}", psn=psn)
         here.connect(one, other.attributes, self.now_ns)
         there.connect(other, one.attributes, self.now_ns)
+        for host in self.hosts:
+            numbers, addresses = host.engine.queue_pairs()
+            host.controls.set_queue_pairs(numbers)
+            host.decoder.set_queue_pairs(numbers, addresses)
         return one, other
 
     def post(
@@ -188,7 +195,7 @@ class Network:
                     host.immediates.append((int(row["qp"]), int(row["imm"])))
         self.check()
         due = [at for host in self.hosts if (at := host.engine.next_due_ns()) is not None]
-        due += [self._air[0][0]] if self._air else []
+        due += [air[0][0] for air in self._air if air]
         due += [self.now_ns + 1000] if full else []
         self.now_ns = min(end_ns, max(self.now_ns + 1, min(due, default=end_ns)))
 
@@ -225,72 +232,58 @@ class Network:
     # The air
 
     def _send(self, host: Host, out: Outgoing) -> None:
-        for kind, dtype in KINDS.items():
-            rows: Rows = getattr(out, kind)
-            if not len(rows):
-                continue
-            received = np.zeros(len(rows), dtype)
-            for name in set(rows.dtype.names or ()) & set(dtype.names or ()) - {"qp"}:
-                received[name] = rows[name]
-            received["ecn"] = Ecn.ECT_0 if kind == "writes" else Ecn.NOT_ECT
-            for n, (path, dqp) in enumerate(zip(rows["path"].tolist(), rows["dqp"].tolist(), strict=True)):
-                payload = b""
-                if kind == "writes":
-                    at = int(rows["source"][n]) - host.source.ctypes.data
-                    payload = host.source[at : at + int(rows["length"][n])].tobytes()
-                place, ev = divmod(path, len(self.evs))
-                self._put(host, host.peers[place], ev, kind, received[n : n + 1], payload, dqp)
+        for kind, rows in (
+            ("writes", out.writes),
+            ("nacks", out.nacks),
+            ("sacks", out.sacks),
+            ("acks", out.acks),
+            ("probes", out.probes),
+            ("endpoints", out.endpoints),
+        ):
+            if len(rows):
+                encoded = host.writes.encode(rows) if kind == "writes" else host.controls.encode(rows)
+                for path, packet in zip(rows["path"].tolist(), encoded.packets(), strict=True):
+                    place, ev = divmod(path, len(self.evs))
+                    self._put(host.number, host.peers[place], ev, kind, packet)
 
-    def _put(self, host: Host, to: int, ev: int, kind: str, row: Rows, payload: bytes, dqp: int) -> None:
-        key = (host.number, to, ev, kind)
+    def _put(self, source: int, to: int, ev: int, kind: str, packet: bytes) -> None:
+        key = (source, to, ev, kind)
         self.carried[key] = self.carried.get(key, 0) + 1
-        path, plane = self.paths[host.number, to, ev], int(self.planes[ev])
-        if (host.number, plane) in self.cut or (to, plane) in self.cut or self._rng.random() < path.drop:
+        path, plane = self.paths[source, to, ev], int(self.planes[ev])
+        if (source, plane) in self.cut or (to, plane) in self.cut or self._random.random() < path.drop:
             return
-        row["ev"] = self.evs[ev]
-        row["plane"] = plane
-        qps = [qp for qp in self.hosts[to].engine._qps.values() if qp.attributes.qpn == dqp]
-        if not qps:
-            return
-        row["qp"] = qps[0].index
+        size = len(packet)
         if kind == "writes":
-            if self._rng.random() < path.mark:
-                row["ecn"] = Ecn.CE
-            if self._rng.random() < path.trim:
-                row["dscp"], row["trimmed"], payload = Dscp.TRIMMED, 1, b""
-                row["length"] = 0
-        copies = 1 + int(self._rng.random() < path.duplicate)
-        for _ in range(copies):
-            delay = path.delay_ns + (int(self._rng.integers(path.jitter_ns)) if path.jitter_ns else 0)
+            if self._random.random() < path.mark:
+                packet = with_class(packet, packet_class(packet) | Ecn.CE)
+            if self._random.random() < path.trim:
+                packet = with_class(packet, TABLE.dscp["TRIMMED"] << 2 | packet_class(packet) & 3)[:TRIMMED_BYTES]
+        for _ in range(1 + (self._random.random() < path.duplicate)):
+            delay = path.delay_ns + (self._random.randrange(path.jitter_ns) if path.jitter_ns else 0)
             at = -(-(self.now_ns + delay) // POLL_NS) * POLL_NS
-            heapq.heappush(self._air, (at, next(self._order), to, kind, row.copy(), payload))
+            heapq.heappush(self._air[to], (at, next(self._order), plane, size, packet))
 
     def _deliver(self, host: Host) -> None:
-        mine: dict[str, list[Rows]] = {kind: [] for kind in KINDS}
-        payloads: list[bytes] = []
-        rest = []
-        while self._air and self._air[0][0] <= self.now_ns:
-            item = heapq.heappop(self._air)
-            _, _, to, kind, row, payload = item
-            if to != host.number:
-                rest.append(item)
-                continue
-            row["t_ns"] = self.now_ns
-            if kind == "writes":
-                row["frame"] = len(payloads)
-                payloads.append(payload)
-            mine[kind].append(row)
-        for item in rest:
-            heapq.heappush(self._air, item)
-        if not any(mine.values()):
+        air = self._air[host.number]
+        arrived: list[tuple[int, int, int, int, bytes]] = []
+        while air and air[0][0] <= self.now_ns and len(arrived) < len(host.ring):
+            arrived.append(heapq.heappop(air))
+        if not arrived:
             return
-        frames = np.zeros((len(payloads), self.settings.pmtu), "u1")
-        for n, payload in enumerate(payloads):
-            frames[n, : len(payload)] = np.frombuffer(payload, "u1")
-        rows = {kind: np.concatenate(parts) if parts else np.zeros(0, KINDS[kind]) for kind, parts in mine.items()}
+        for frame, (*_, packet) in zip(host.ring, arrived, strict=False):
+            frame[: len(packet)] = np.frombuffer(packet, "u1")
+        received = host.decoder.decode(
+            0,
+            len(arrived),
+            np.array([len(packet) for *_, packet in arrived]),
+            np.array([size if len(packet) == size else len(packet) for *_, size, packet in arrived]),
+            np.full(len(arrived), self.now_ns),
+            np.array([plane for _, _, plane, _, _ in arrived], "u1"),
+        )
+        assert set(received.dropped) <= {"unknown_qp"}, received.dropped
 
         def place(writes: Rows) -> None:
-            assert host.memory.place(writes, frames).all()
+            assert host.memory.place(writes, host.ring).all()
             self.placed += len(writes)
 
         def on_messages(messages: Rows) -> None:
@@ -299,7 +292,21 @@ class Network:
                 assert not immediate or set(range(number)) <= set(seen), "a WRITE_IMM before a WRITE before it"
                 seen.append(number)
 
-        host.engine.receive(Received(**rows), place, self.now_ns, on_messages)
+        host.engine.receive(received, place, self.now_ns, on_messages)
+
+
+def packet_class(packet: bytes) -> int:
+    """The outer traffic class."""
+    return int.from_bytes(packet[:2], "big") >> 4 & 0xFF
+
+
+def with_class(packet: bytes, traffic_class: int) -> bytes:
+    """The packet with another outer traffic class, as a switch would change it."""
+    return (int.from_bytes(packet[:2], "big") & 0xF00F | traffic_class << 4).to_bytes(2, "big") + packet[2:]
+
+
+def packed(number: int) -> bytes:
+    return ipaddress.IPv6Address(address(number)).packed
 
 
 def address(number: int) -> str:
