@@ -27,8 +27,8 @@ def shell(node: str, fabric: str | None, command: tuple[str, ...]) -> None:
     descriptor = FIRST_FD + found.node(node).namespace
     keeper = found.client.keeper_pid
     name = found.name
+    environment = {**os.environ, **found.environment(node)}
     found.client.close()
-    environment = {**os.environ, "TESTBED_FABRIC": name, "TESTBED_NODE": node}
     interactive = not command and os.isatty(0)
     if not command:
         command, more = _shell(node, name, interactive)

@@ -18,11 +18,14 @@ from testbed.traffic.roles import RoleRun, playing
 if TYPE_CHECKING:
     from testbed.mrc.settings import Settings
     from testbed.traffic.mrc.transfers import MrcTransfers
+    from testbed.traffic.perftest.run import PerftestResult
 
 #: Bytes of a message where a caller gives no size.
 MESSAGE = 1 << 20
 #: Packets/s of all flows together where a caller gives no rate: a laptop carries it with most of a processor idle.
 DEFAULT_TOTAL_RATE = 4_000.0
+#: What a perftest program has to reach before its run is given up: messages/s and bytes/s.
+_LEAST_PACE, _LEAST_RATE = 50.0, 1e6
 
 
 class Traffic:
@@ -97,6 +100,75 @@ class Traffic:
         return Iperf3Load(
             self._fabric, chosen, protocol=protocol, rate=rate, duration_s=duration_s, streams=streams, evs=evs
         )
+
+    def write_bw(
+        self,
+        pair: Pair,
+        *,
+        size: int = 65536,
+        qps: int = 1,
+        duration_s: int = 2,
+        iterations: int | None = None,
+        bidirectional: bool = False,
+        tx_depth: int = 128,
+        mtu: int | None = None,
+    ) -> PerftestResult:
+        """perftest's bandwidth test from the pair's first host to its second, measured and over when this returns.
+
+        ``mrc_write_bw`` runs on both, or the lab's ``mrc_endpoint`` in its place.
+
+        Args:
+            pair: the client's host, which sends, and the server's.
+            size: bytes of a message.
+            qps: queue pairs.
+            duration_s: how long, whole seconds; its first and last quarter, whole seconds too, are not counted.
+            iterations: messages of each queue pair, in place of a duration.
+            bidirectional: both send.
+            tx_depth: messages outstanding on each queue pair.
+            mtu: payload bytes of a full packet; by default the largest that fits.
+
+        Raises UsageError for what cannot be, LabError for unknown hosts, InfrastructureError where an end fails.
+        """
+        from testbed.traffic.perftest.options import Tool
+        from testbed.traffic.perftest.run import measure
+
+        options = ["-F", "-s", str(size), "-q", str(qps), "-t", str(tx_depth)]
+        options += ["-D", str(duration_s)] if iterations is None else ["-n", str(iterations)]
+        options += ["-b"] if bidirectional else []
+        options += [] if mtu is None else ["-m", str(mtu)]
+        seconds = duration_s if iterations is None else iterations * qps * (1 / _LEAST_PACE + size / _LEAST_RATE)
+        return measure(self._fabric, pair, Tool.WRITE_BW, options, seconds=seconds)
+
+    def write_lat(
+        self,
+        pair: Pair,
+        *,
+        size: int = 2,
+        iterations: int = 1000,
+        duration_s: int | None = None,
+        mtu: int | None = None,
+    ) -> PerftestResult:
+        """perftest's latency test between the pair's hosts, measured and over when this returns.
+
+        ``mrc_write_lat`` runs on both, or the lab's ``mrc_endpoint`` in its place.
+
+        Args:
+            pair: the client's host and the server's.
+            size: bytes of a message.
+            iterations: round trips.
+            duration_s: how long, whole seconds, in place of iterations; only the mean is known then.
+            mtu: payload bytes of a full packet; by default the largest that fits.
+
+        Raises UsageError for what cannot be, LabError for unknown hosts, InfrastructureError where an end fails.
+        """
+        from testbed.traffic.perftest.options import Tool
+        from testbed.traffic.perftest.run import measure
+
+        options = ["-F", "-s", str(size)]
+        options += ["-n", str(iterations)] if duration_s is None else ["-D", str(duration_s)]
+        options += [] if mtu is None else ["-m", str(mtu)]
+        seconds = 2 * iterations * (1 / _LEAST_PACE + size / _LEAST_RATE) if duration_s is None else duration_s
+        return measure(self._fabric, pair, Tool.WRITE_LAT, options, seconds=seconds)
 
     def mrc(
         self,

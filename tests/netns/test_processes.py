@@ -50,6 +50,16 @@ def test_a_command_runs_in_its_node(tiny: NetnsFabric) -> None:
     assert tiny.switch("p1-t1-0").run(["ls", "/sys/class/net"]).stdout.split() == ["lo", "sid0", "sid1", "t0-0", "t0-1"]
 
 
+def test_programs_on_two_nodes_share_a_directory_that_goes_with_the_fabric(up: BringUp) -> None:
+    fabric, other = up(TINY), up(TINY)
+    fabric.host("h0").run(["sh", "-c", 'echo from $TESTBED_NODE of $TESTBED_FABRIC >"$TESTBED_DIRECTORY/note"'])
+    look = ["sh", "-c", 'cat "$TESTBED_DIRECTORY/note"; stat -c %a "$TESTBED_DIRECTORY"; echo $TESTBED_DIRECTORY']
+    text, mode, directory = fabric.host("h1").run(look).stdout.splitlines()
+    assert (text, mode) == (f"from h0 of {fabric.name}", "700")
+    assert not Path(directory, "note").exists()
+    assert "note" not in other.host("h1").run(["ls", directory]).stdout.split()
+
+
 def test_exit_codes_and_signals_are_told(tiny: NetnsFabric) -> None:
     node = tiny.host("h1")
     assert node.run(["sh", "-c", "exit 7"], check=False).returncode == 7

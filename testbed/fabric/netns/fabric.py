@@ -121,6 +121,14 @@ class NetnsFabric:
         """What other processes find it under."""
         return self._name
 
+    def environment(self, node: str) -> dict[str, str]:
+        """Variables that tell a program on a node where it is."""
+        return {
+            "TESTBED_FABRIC": self._name,
+            "TESTBED_NODE": node,
+            "TESTBED_DIRECTORY": self.client.facts["directory"],
+        }
+
     @property
     def lab(self) -> Lab:
         """What it realises."""

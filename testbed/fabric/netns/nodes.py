@@ -46,7 +46,7 @@ class NetnsNode:
         """Run a command to its end. Raises InfrastructureError on the deadline or, with ``check``, for a failure."""
         with processes.open_memory() as errors:
             process = processes.start(
-                self._fabric.client, self._name, self.namespace, argv, env, fds={2: errors.fileno()}
+                self._fabric.client, self._name, self.namespace, argv, self._told(env), fds={2: errors.fileno()}
             )
             try:
                 code = process.wait(timeout_s)
@@ -72,8 +72,11 @@ class NetnsNode:
         """Start a process and return once it is ready. Raises InfrastructureError if it does not become so."""
         log = self._fabric.log_path(f"{self._name}-{log_name or Path(argv[0]).name}")
         return processes.start_and_wait(
-            self._fabric.client, self._name, self.namespace, argv, env, ready or Ready(), log
+            self._fabric.client, self._name, self.namespace, argv, self._told(env), ready or Ready(), log
         )
+
+    def _told(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        return {**self._fabric.environment(self._name), **(env or {})}
 
     def port_counters(self) -> Mapping[str, Mapping[str, int]]:
         """Port → 64-bit counters named as in rtnl_link_stats64 (``rx_packets``, ``tx_dropped``, …)."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from testbed.addressing import Path
 from testbed.errors import UsageError, nearest
 from testbed.fabric.protocols import Fabric
-from testbed.mrc.datapath.plan import NicPeer, NicPlan, NicPort
+from testbed.mrc.datapath.plan import NicPlan
 from testbed.mrc.rows import EvCause, EvState
 from testbed.mrc.settings import Settings
 from testbed.mrc.wire import table
@@ -22,6 +22,7 @@ from testbed.pressure import Pressure
 from testbed.record import ClockReading, Event
 from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, Samples, SentArray
 from testbed.traffic.exclusive import measuring
+from testbed.traffic.mrc.nics import nic_plan
 from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
 from testbed.traffic.mrc.run import Collected, TransferRun
 from testbed.traffic.mrc.settings import payload_share
@@ -288,35 +289,19 @@ class MrcTransfers:
         return max(self.depth, 2) if self.program is Program.ALL_TO_ALL else self.depth
 
     def _nic_plan(self, host: str, netns_fd: int | None, hosts: Sequence[str]) -> NicPlan:
-        addresses, topology = self._fabric.addresses, self._fabric.lab.topology
-        ports = tuple(
-            NicPort(plane, port.name, str(addresses.port_address(host, plane)))
-            for port in topology.ports(host)
-            if (plane := topology.link_of(port).plane) is not None
-        )
+        addresses = self._fabric.addresses
         partners = [peer for peer in hosts if (host, peer) in self.evs or (peer, host) in self.evs]
-        peers = tuple(self._peer(host, peer) for peer in partners)
-        return NicPlan(
+        # The way back is not restricted to the EVs that the workload may use forwards.
+        peers = {peer: self.evs.get((host, peer)) or addresses.evs(host, peer) for peer in partners}
+        return nic_plan(
+            self._fabric.lab,
+            addresses,
             host,
-            str(addresses.nic_address(host)),
-            ports,
             peers,
             self.settings,
-            netns_fd,
-            self.seed,
-            self._ring_frames,
-        )
-
-    def _peer(self, host: str, peer: str) -> NicPeer:
-        addresses = self._fabric.addresses
-        # The way back is not restricted to the EVs that the workload may use forwards.
-        evs = self.evs.get((host, peer)) or addresses.evs(host, peer)
-        return NicPeer(
-            peer,
-            str(addresses.nic_address(peer)),
-            evs,
-            tuple(addresses.path(host, peer, ev).plane for ev in evs),
-            addresses.destination_table(host, peer, evs).tobytes().hex(),
+            netns_fd=netns_fd,
+            seed=self.seed,
+            ring_frames=self._ring_frames,
         )
 
     def _collected(self, left: Collected) -> TransferOutcome:

@@ -39,6 +39,10 @@ from testbed.fabric.netns.syscalls import (
 SOCKET_PREFIX = "mrc-testbed"
 
 
+#: Where each fabric has a tmpfs of its own: its nodes share the file system and no network.
+COMMON = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "common")  # noqa: PTH100, PTH118, PTH120
+
+
 class StageError(Exception):
     """A step of the start failed; carries its name and the OSError."""
 
@@ -125,6 +129,7 @@ def _serve(runner: socket.socket, listener: socket.socket | None, detach: int, f
         # but for programs that look their own pid up in it.
         with contextlib.suppress(OSError):
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        facts["directory"] = _mount_common()
         channel.send(runner, {"ok": True, **facts})
         Service(runner, listener, lambda: os.close(detach), facts).run()
     except channel.ChannelClosedError:
@@ -137,6 +142,16 @@ def _serve(runner: socket.socket, listener: socket.socket | None, detach: int, f
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)
+
+
+def _mount_common() -> str:
+    """Give the fabric its directory; empty where the kernel refuses, and programs that need one do without."""
+    try:
+        mount("tmpfs", COMMON, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        os.chmod(COMMON, 0o700)  # noqa: PTH101 - pathlib is not worth its import here
+    except OSError:
+        return ""
+    return COMMON
 
 
 def _watch(keeper: int, runner_pidfd: int, detach: int) -> NoReturn:

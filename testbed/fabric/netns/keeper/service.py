@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from testbed.fabric.netns.keeper.children import Children
 from testbed.fabric.netns.keeper.namespaces import Namespaces
 from testbed.fabric.netns.keeper.undo import Undo, UndoList
 
+#: In the fabric's directory: the notes, for programs on its nodes, which cannot connect to the keeper.
+NOTES_FILE = "notes.json"
 _CLIENT_TIMEOUT_S = 10.0
 _Answer = tuple[Message, bytes]
 
@@ -212,6 +215,9 @@ class Service:
 
     def _do_note(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._notes.update(request["notes"])
+        if self._facts["directory"]:
+            with open(f"{self._facts['directory']}/{NOTES_FILE}", "w") as file:
+                json.dump(self._notes, file)
         return {}, b""
 
     def _do_status(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
