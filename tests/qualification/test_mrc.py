@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
 from testbed.experiment.capacity import surviving_capacity
 from testbed.experiment.transfers import TransfersMeasured
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
-from testbed.lab import Lab
+from testbed.lab import Lab, Tier
 from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
 MIB = 1 << 20
+REBOOTS = 20
+#: max(3 x unloaded round trip, 20 ms): the round trip of an idle laptop fabric is below 2 ms.
+LIMIT_S = 0.020
 
 
 def header_limited(lab: Lab, measured: TransfersMeasured) -> float:
@@ -50,19 +56,30 @@ def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, meas
 
 
 @pytest.mark.requires("reboot")
-def test_a_t1_reboot_fails_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
-    """Paper §4: a dip at the onset only; the reboot itself has no effect."""
+def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
+    """Paper §4: a dip at the onset only; the reboot itself has no effect.
+
+    Of 20 reboots, in windows of 5 ms: in all but the worst, goodput is back at 90% of what the surviving paths can
+    carry within 20 ms of the first packet lost, and the sender has named the dead EV within as much.
+    """
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
+    t1s = sorted({node for path in flows.paths for node in path.nodes if fabric.lab.topology.tier(node) is Tier.T1})
+    chosen = random.Random(flows.seed).choices(t1s, k=REBOOTS)
+    reboots = []
     with flows.running():
         flows.go_on_for(0.3)
-        with faults.reboot(fabric.t1(carrying=flows)) as reboot:
-            reboot.wait("forwarding")
-        flows.go_on_for(0.5)
-    measured = measure(flows, reboot)
+        for switch in chosen:
+            with faults.reboot(switch) as reboot:
+                reboot.wait("forwarding")
+            reboots.append(reboot)
+            flows.go_on_for(0.15)
+    measured = measure(flows, *reboots)
     assert_nothing_failed(measured)
-    assert measured.value("lost") > 0
-    assert measured.value("failover") <= 0.020
-    assert measured.value("detect") <= 0.020
+    assert measured.value("lost") >= REBOOTS
+    for name in ("failover", "detect"):
+        times = sorted(figure.value for figure in measured.figures if figure.name == name and figure.value is not None)
+        assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
+        assert times[math.ceil(0.95 * REBOOTS) - 1] <= LIMIT_S, f"{name}: {times}"
 
 
 @pytest.mark.requires("reboot")
@@ -76,7 +93,7 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
         flows.go_on_for(1.0)
     measured = measure(flows, reboot)
     assert_nothing_failed(measured)
-    assert measured.value("failover") <= 0.020
+    assert measured.value("failover") <= LIMIT_S
     assert measured.value("restore") <= 0.5
 
 
