@@ -88,6 +88,7 @@ class _Agent:
         self._tell(json.dumps(endpoint.attributes()))
         _, _, text = self._expect("connect ", working=False).partition(" ")
         endpoint.connect({int(flow): attributes for flow, attributes in json.loads(text).items()})
+        self._publish()
         self._tell("connected")
         self._expect("start", working=True)
         be_undisturbed()
@@ -150,8 +151,8 @@ class _Agent:
 
     def _publish(self) -> None:
         if self._files is not None:
-            memory = {"process_resident_memory_bytes": _resident_bytes()}
-            self._files.counters.write(self._endpoint.progress() | memory, time.time_ns())
+            process = {"process_resident_memory_bytes": _resident_bytes(), "process_starved_ns": _starved_ns()}
+            self._files.counters.write(self._endpoint.progress() | process, time.time_ns())
 
 
 def _unexpected(line: str, expected: str) -> InfrastructureError:
@@ -166,6 +167,16 @@ def _unexpected(line: str, expected: str) -> InfrastructureError:
 def _resident_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _starved_ns() -> int:
+    """How long this thread could have run and had no processor, since it began (/proc/PID/schedstat, second word)."""
+    try:
+        with open("/proc/self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        # A kernel without CONFIG_SCHED_INFO does not tell.
+        return 0
 
 
 if __name__ == "__main__":

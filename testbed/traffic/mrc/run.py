@@ -27,6 +27,7 @@ _SHARED_FDS = SharedFds(counters=12, events=13, sent=14, arrivals=15)
 _START_S = 30.0
 _STOP_S = 10.0
 _POLL_S = 0.005
+_STARVED = "process_starved_ns"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Collected:
         counters: all NICs' counters, added up.
         clock: readings at start and end.
         pressure: what the machine had left meanwhile.
+        starved: host → share of the time in which its endpoint could have run and had no processor.
     """
 
     reports: Mapping[str, Any]
@@ -46,6 +48,7 @@ class Collected:
     counters: Mapping[str, int]
     clock: tuple[ClockReading, ClockReading]
     pressure: Pressure
+    starved: Mapping[str, float]
 
 
 class _Agent:
@@ -159,6 +162,7 @@ class TransferRun:
         self._agents: dict[str, _Agent] = {}
         self._killed: set[str] = set()
         self._begun: tuple[ClockReading, PressureReading] | None = None
+        self._starved_ns: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -186,8 +190,12 @@ class TransferRun:
         for agent in self._agents.values():
             agent.line(deadline, "that it is connected")
         self._begun = ClockReading.take(), PressureReading.take()
+        self._starved_ns = self._starved()
         for agent in self._agents.values():
             agent.tell("start")
+
+    def _starved(self) -> dict[str, int]:
+        return {host: agent.files.counters.read().get(_STARVED, 0) for host, agent in self._agents.items()}
 
     def counter(self, name: str) -> int:
         """A counter, added up over all hosts, as it is now; 0 for one that nobody has counted yet."""
@@ -241,6 +249,9 @@ class TransferRun:
         deadline = time.monotonic() + grace_s + _STOP_S
         reports = {host: json.loads(agent.line(deadline, "how it ended")) for host, agent in alive.items()}
         used = PressureReading.take().since(pressure)
+        starved = {
+            host: (value - self._starved_ns[host]) * 1e-9 / used.elapsed_s for host, value in self._starved().items()
+        }
         for agent in alive.values():
             agent.tell("end")
         for agent in alive.values():
@@ -257,4 +268,4 @@ class TransferRun:
             for name, value in agent.files.counters.read().items():
                 counters[name] = counters.get(name, 0) + value
         files = {host: agent.files for host, agent in self._agents.items()}
-        return Collected(reports, files, counters, (clock, ClockReading.take()), used)
+        return Collected(reports, files, counters, (clock, ClockReading.take()), used, starved)

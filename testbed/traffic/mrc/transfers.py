@@ -31,6 +31,8 @@ from testbed.traffic.pairs import Pair
 #: What the NIC's own counters call packets that its receive ring had no room for.
 _RING_DROPS = "out_of_buffer"
 _WHOLE_PLANE = 0xFFFFFFFF
+#: An endpoint that waits for a processor this share of the time sends and answers late for no fault of the fabric.
+_STARVED_MOST = 0.25
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class TransferOutcome:
         clock: readings at start and end.
         counters: all NICs', added up.
         pressure: what the machine had left meanwhile.
+        starved: host → share of the time in which its endpoint could have run and had no processor.
         limited_by: why the machine and not the fabric decided the figures; empty where it did not.
     """
 
@@ -62,6 +65,7 @@ class TransferOutcome:
     clock: tuple[ClockReading, ClockReading]
     counters: Mapping[str, int]
     pressure: Pressure
+    starved: Mapping[str, float]
     limited_by: str
 
     @property
@@ -332,7 +336,8 @@ class MrcTransfers:
             clock=left.clock,
             counters=left.counters,
             pressure=left.pressure,
-            limited_by=f"receivers dropped {drops} packets for want of room" if drops else "",
+            starved=left.starved,
+            limited_by=_limited_by(drops, left.starved),
         )
 
     def _messages(self, left: Collected) -> tuple[tuple[FlowMessages, ...], dict[str, str], tuple[str, ...]]:
@@ -376,6 +381,15 @@ def _ev_change(flow: str, row: np.void) -> Event | None:
         return None
     what = after.name.lower().replace("_", " ")
     return Event(t_ns, "traffic", f"flow {flow} ev 0x{int(row['ev']):04x}", what, detail={"cause": cause})
+
+
+def _limited_by(drops: int, starved: Mapping[str, float]) -> str:
+    if drops:
+        return f"receivers dropped {drops} packets for want of room"
+    host, share = max(starved.items(), key=lambda item: item[1], default=("", 0.0))
+    if share > _STARVED_MOST:
+        return f"the endpoint of {host} could have run for {share:.0%} of the time and had no processor"
+    return ""
 
 
 def _gathered(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
