@@ -20,7 +20,7 @@ def joined(parts: list[Rows], dtype: np.dtype[np.void]) -> Rows:
 class Outgoing:
     """Rows by kind; ``path`` is a row of the NIC's path table.
 
-    To be sent in the order nacks, sacks, acks, so that why a packet is missing is known before that it is.
+    To be sent with nacks before sacks, so that why a packet is missing is known before that it is.
     """
 
     writes: Rows

@@ -100,7 +100,8 @@ WRITE_IN = np.dtype([*_RECEIVED, *_WRITE, ("frame", "u4"), ("at", "u2"), ("trimm
 WRITE_OUT = np.dtype([*_SENT, *_WRITE, ("source", "u8")])
 SACK_IN, SACK_OUT = np.dtype([*_RECEIVED, *_SACK]), np.dtype([*_SENT, *_SACK])
 NACK_IN, NACK_OUT = np.dtype([*_RECEIVED, *_NACK]), np.dtype([*_SENT, *_NACK])
-#: Transport acknowledgement; in it the BTH's ``psn`` is that of the last packet up to which all messages are complete.
+#: Transport acknowledgement; in it the BTH's ``psn`` is that of the last packet up to which all messages are complete,
+#: with Flag.R of the last packet of the one message that is, with a NAK of what is refused.
 ACK_IN, ACK_OUT = np.dtype([*_RECEIVED, *_ACK]), np.dtype([*_SENT, *_ACK])
 #: Reliability probe.
 PROBE_IN, PROBE_OUT = np.dtype([*_RECEIVED, *_PROBE]), np.dtype([*_SENT, *_PROBE])

@@ -65,7 +65,7 @@ class NicPlan:
         peers: the NICs it may talk to; packets of others are foreign.
         settings: see :class:`testbed.mrc.settings.Settings`.
         netns_fd: inherited descriptor of the host's network namespace; None where the NIC runs in it.
-        seed: of everything random: EV order, QP numbers, first PSNs.
+        seed: of everything random: EV order, first PSNs.
         ring_frames: packets that the receive ring holds; each takes the path MTU and some 400 bytes.
         shared: where it shows what it does; None: nowhere.
         timing: count the time of each stage of the loop.

@@ -199,8 +199,8 @@ class MrcTransfers:
     def running(self) -> Iterator[MrcTransfers]:
         """Transfer while the block runs.
 
-        The block is entered once a message of every flow has completed; after it what is outstanding may still
-        complete. If the block raises, nothing is collected. One measurement at a time per machine.
+        The block is entered once as many messages have completed as there are flows; after it what is outstanding may
+        still complete. If the block raises, nothing is collected. One measurement at a time per machine.
 
         Raises InfrastructureError when the agents do not start or nothing completes.
         """
