@@ -130,11 +130,7 @@ def _consequences(
     outages = [outage for one in faults for outage in one.outages()]
     began = _first_lost(flows, matched, fault.outages()[0]) or hit
     yield _transition(lab, flows, outages, began, "failover", window_ns, report)
-    names = {
-        f"flow {flows.flows[flow]} ev 0x{ev:04x}"
-        for (flow, ev), path in flows.path_of.items()
-        if fault.outages()[0].hits(path)
-    }
+    names = _paths_hit(flows, fault.outages()[0])
     yield detect_figure(hit, flows.outcome.ev_changes, names, report, "all")
     if healed is not None:
         yield _transition(lab, flows, outages, healed, "restore", window_ns, report)
@@ -142,6 +138,18 @@ def _consequences(
         retired = [change for change in changes if change.what in _GIVEN_UP and change.subject in names]
         returned = [change for change in changes if change.what in _BACK]
         yield path_restore_figure(hit, healed, retired, returned, report)
+
+
+def _paths_hit(flows: MrcTransfers, outage: Outage) -> set[str]:
+    """What senders call the paths that an outage touches: EVs, and planes of which it leaves no EV."""
+    hit, spared = set[tuple[int, int, int]](), set[tuple[int, int]]()
+    for (flow, ev), path in flows.path_of.items():
+        if outage.hits(path):
+            hit.add((flow, path.plane, ev))
+        else:
+            spared.add((flow, path.plane))
+    names = {f"flow {flows.flows[flow]} ev 0x{ev:04x}" for flow, _, ev in hit}
+    return names | {f"flow {flows.flows[flow]} plane {plane}" for flow, plane, _ in hit if (flow, plane) not in spared}
 
 
 def _first_lost(flows: MrcTransfers, matched: Matched, outage: Outage) -> Event | None:

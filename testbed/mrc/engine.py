@@ -63,6 +63,7 @@ class Engine:
         self._events: list[Rows] = []
         self._pressure = BackPressure()
         self._penalty = 0
+        self._denied: set[int] = set()
         self._due_ns = _NEVER
         self._totals: dict[str, int] = {"mrc_unknown_qp": 0, "mrc_refused_in_error": 0}
 
@@ -163,6 +164,8 @@ class Engine:
         responder.port_state = self._endpoints.down & 0xFF
         responder.rcv_cwnd_pen = self._penalty
         peer.introduce(evs, now_ns)
+        if self._denied:
+            evs.set_denied(evs.index_of(np.array(sorted(self._denied), np.uint32)), True, now_ns)
         qp.connection = Connection(remote.qpn, evs, requester, responder)
         qp.state = State.RTS
 
@@ -361,7 +364,9 @@ class Engine:
                 qp.connection.responder.port_state = down & 0xFF
 
     def deny(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int) -> None:
-        """The controller forbids EVs, or allows them again, on all queue pairs."""
+        """The controller forbids EVs, or allows them again, on all queue pairs, those to come too."""
+        values = set(evs.tolist())
+        self._denied = self._denied | values if denied else self._denied - values
         for qp in self._qps.values():
             if qp.connection is not None:
                 qp.connection.evs.set_denied(qp.connection.evs.index_of(evs), denied, now_ns)

@@ -273,8 +273,8 @@ class Responder:
         nacks["stamp"] = refused["stamp"]
         self._nacks.append(nacks)
         counters = self.counters
-        counters.mrc_trimmed += int(np.count_nonzero(reason == NackReason.TRIMMED))
-        counters.mrc_trimmed_lasthop += int(np.count_nonzero(reason == NackReason.TRIMMED_LASTHOP))
+        counters.mrc_rx_trimmed += int(np.count_nonzero(reason == NackReason.TRIMMED))
+        counters.mrc_rx_trimmed_lasthop += int(np.count_nonzero(reason == NackReason.TRIMMED_LASTHOP))
         counters.mrc_psn_oor_window += int(np.count_nonzero(reason == NackReason.PSN_OOR_WINDOW))
 
     def _fail(self, wrong: Wrong, take: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

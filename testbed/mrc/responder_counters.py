@@ -18,7 +18,7 @@ class ResponderCounters:
         mrc_resp_invalid_requests: packets refused as malformed, or for contradicting others.
         mrc_refused_in_error: packets that came when the queue pair was in error.
         mrc_packets_placed, mrc_bytes_placed: first arrivals and their payload.
-        mrc_trimmed, mrc_trimmed_lasthop: packets whose payload was cut off on the way.
+        mrc_rx_trimmed, mrc_rx_trimmed_lasthop: packets whose payload was cut off on the way.
         mrc_psn_oor_window: packets beyond the receive window.
         mrc_sacks_sent, mrc_nacks_sent, mrc_acks_sent, mrc_naks_sent: answers handed out.
         mrc_probes_received: reliability probes.
@@ -33,8 +33,8 @@ class ResponderCounters:
     mrc_refused_in_error: int = 0
     mrc_packets_placed: int = 0
     mrc_bytes_placed: int = 0
-    mrc_trimmed: int = 0
-    mrc_trimmed_lasthop: int = 0
+    mrc_rx_trimmed: int = 0
+    mrc_rx_trimmed_lasthop: int = 0
     mrc_psn_oor_window: int = 0
     mrc_sacks_sent: int = 0
     mrc_nacks_sent: int = 0

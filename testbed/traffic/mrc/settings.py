@@ -52,7 +52,7 @@ def settings_for(lab: Lab, *, evs_per_qp: int | None = None, pmtu: int | None = 
             probe_interval_ns=3 * rtt_ns,
             probe_timeout_ns=3 * rtt_ns,
         ),
-        nscc=nscc_for(lab.emulated_rate, lab.planes, lab.time_scale),
+        nscc=nscc_for(lab.emulated_rate, lab.planes, lab.time_scale, queue_bytes=lab.queue_bytes),
     )
 
 

@@ -304,7 +304,8 @@ class MrcTransfers:
             peers,
             self.settings,
             netns_fd=netns_fd,
-            seed=self.seed,
+            # Senders do not coordinate: each draws its own EVs and PSNs.
+            seed=self.seed * 100_003 + self._fabric.lab.shape.host(host),
             ring_frames=self._ring_frames,
         )
 
@@ -371,13 +372,13 @@ class MrcTransfers:
 
 
 def _ev_change(flow: str, row: np.void) -> Event | None:
-    """What an EV event is called; None for those that come and go with every mark."""
+    """What an EV event is called; None for those that come and go with every mark, and for mere changes of place."""
     t_ns, cause = int(row["t_ns"]), EvCause(int(row["cause"])).name.lower().replace("_", " ")
     if int(row["ev"]) == _WHOLE_PLANE:
         what = "port up" if row["after"] else "port down"
         return Event(t_ns, "traffic", f"flow {flow} plane {int(row['plane'])}", what, detail={"cause": cause})
     before, after = EvState(int(row["before"])), EvState(int(row["after"]))
-    if EvState.SKIP in (before, after) and EvState.ASSUMED_BAD not in (before, after):
+    if before is after or after is EvState.SKIP or (before, after) == (EvState.SKIP, EvState.GOOD):
         return None
     what = after.name.lower().replace("_", " ")
     return Event(t_ns, "traffic", f"flow {flow} ev 0x{int(row['ev']):04x}", what, detail={"cause": cause})

@@ -188,7 +188,7 @@ def test_a_trimmed_packet_is_nacked_and_taken_when_it_comes_again() -> None:
     assert (receiver.region.data == 0).all()
     assert receiver.take(rows, frames) == ([True] * 4, [0])
     counters = receiver.responder.counters
-    assert (counters.mrc_trimmed, counters.mrc_trimmed_lasthop, counters.mrc_packets_placed) == (1, 1, 4)
+    assert (counters.mrc_rx_trimmed, counters.mrc_rx_trimmed_lasthop, counters.mrc_packets_placed) == (1, 1, 4)
 
 
 def test_a_trimmed_packet_that_had_arrived_is_told_so() -> None:
