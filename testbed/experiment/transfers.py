@@ -28,6 +28,8 @@ from testbed.traffic.mrc.transfers import MrcTransfers
 WINDOW_NS = 5_000_000
 #: The load that must come back is that of so long before the fault.
 _BASELINE_NS = 200_000_000
+#: Above this share of the emulated round trip software's own delay is pointed out.
+_SOFTWARE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,18 @@ class TransfersMeasured(Measured):
         return [
             f"{len(flows.flows)} queue pairs, {depth}, path MTU {settings.pmtu}",
             f"wire format as read in {flows.reading}; {timers}",
+            *self._software_delay(),
         ]
+
+    def _software_delay(self) -> list[str]:
+        """Software's own delay does not scale: what it is beside the round trip that the lab stands for."""
+        shortest, emulated = self.flows.outcome.base_rtt_ns, self.flows.settings.nscc.base_rtt_ns
+        if shortest is None:
+            return []
+        line = f"shortest round trip {shortest / 1e6:.3g} ms, {shortest / emulated:.0%} of the scaled base RTT"
+        if shortest > _SOFTWARE_SHARE * emulated:
+            line += ": times below some round trips are software's, not the emulated fabric's"
+        return [line]
 
 
 def measure_transfers(lab: Lab, flows: MrcTransfers, faults: Sequence[FaultScope] = ()) -> TransfersMeasured:

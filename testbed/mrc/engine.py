@@ -99,6 +99,10 @@ class Engine:
         self._peers[name] = peer
         return peer
 
+    def base_rtts_ns(self) -> dict[str, int]:
+        """Peer → the shortest round trip seen, or assumed before the first was."""
+        return {name: int(peer.destination.base_rtt_ns) for name, peer in self._peers.items()}
+
     def remove_peer(self, name: str, now_ns: int) -> None:
         """Forget a peer; its queue pairs are destroyed."""
         peer = self._peer(name)

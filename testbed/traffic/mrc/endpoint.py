@@ -186,4 +186,12 @@ class Endpoint:
             for one in self._inbound.values()
         ]
         program = {} if self._program is None else self._program.report()
-        return {"host": self._plan.nic.host, "sent": flows, "received": received, "program": program}
+        sends_to = {flow.peer for flow in self._plan.flows if flow.sends}
+        round_trips = [ns for peer, ns in self.nic.engine.base_rtts_ns().items() if peer in sends_to]
+        return {
+            "host": self._plan.nic.host,
+            "sent": flows,
+            "received": received,
+            "program": program,
+            "base_rtt_ns": min(round_trips, default=None),
+        }

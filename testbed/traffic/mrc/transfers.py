@@ -46,6 +46,7 @@ class TransferOutcome:
         why: flow → how its messages failed.
         mismatches: what was wrong with messages, the first few of each flow.
         ev_changes: changes of senders' EVs and ports, without the short-lived SKIP.
+        base_rtt_ns: the shortest round trip that any sender saw; None without one.
         rounds_ns: host → how long each round of a collective took there.
         clock: readings at start and end.
         counters: all NICs', added up.
@@ -61,6 +62,7 @@ class TransferOutcome:
     why: Mapping[str, str]
     mismatches: tuple[str, ...]
     ev_changes: tuple[Event, ...]
+    base_rtt_ns: int | None
     rounds_ns: Mapping[str, tuple[int, ...]]
     clock: tuple[ClockReading, ClockReading]
     counters: Mapping[str, int]
@@ -333,6 +335,10 @@ class MrcTransfers:
             why=why,
             mismatches=mismatches,
             ev_changes=self._ev_changes(left),
+            base_rtt_ns=min(
+                (report["base_rtt_ns"] for report in left.reports.values() if report["base_rtt_ns"] is not None),
+                default=None,
+            ),
             rounds_ns={host: tuple(report["program"].get("rounds_ns", ())) for host, report in left.reports.items()},
             clock=left.clock,
             counters=left.counters,
