@@ -104,12 +104,12 @@ def _notes(found: dict[str, Any], seconds: float) -> tuple[str, ...]:
     if "paced" in found:
         notes[1:1] = [
             (
-                "the C pair has no windows, acknowledgements or recovery; a shared page keeps its sender from overrunning "
-                "its receiver, and costs nothing"
+                "the C pair has no windows, acknowledgements or recovery; a shared page keeps its sender from "
+                "overrunning its receiver, and costs nothing"
             ),
             (
-                f"half rate: {found['offered']:,.0f} packets/s offered to both, a message of 256 packets when due: half of "
-                f"what the slower one reached; the C pair there with its faster receiver, {found['receiver']}"
+                f"half rate: {found['offered']:,.0f} packets/s offered to both, a message of 256 packets when due: "
+                f"half of what the slower one reached; the C pair there with its faster receiver, {found['receiver']}"
             ),
         ]
         if found["softirqs_apart"] is None:
