@@ -59,6 +59,12 @@ class Evidence:
         np.maximum.at(self._newest, (again, window.ev[slots]), window.order[slots])
         self.arrived_sent_at(int(window.sent_ns[slots].max()))
 
+    def one_arrived(self, window: SendWindow, slot: int) -> None:
+        """As arrived(), cheaper for one."""
+        at = int(window.times[slot] > 1), window.ev.item(slot)
+        self._newest[at] = max(self._newest.item(at), window.order.item(slot))
+        self.arrived_sent_at(window.sent_ns.item(slot))
+
     def arrived_sent_at(self, sent_ns: int) -> None:
         """Something sent at that time has arrived."""
         self._newest_sent_ns = max(self._newest_sent_ns, sent_ns)

@@ -14,6 +14,8 @@ from testbed.mrc.rows import Rows
 from testbed.mrc.sendwindow import Indices, SendWindow, Sent
 
 _NONE = np.zeros(0, "i8")
+# numpy takes long to make a number of an enum's member.
+_IN_FLIGHT, _ARRIVED = int(Sent.IN_FLIGHT), int(Sent.ARRIVED)
 #: Stamps have 16 bits: a probe older than half their range is no longer recognised by its stamp.
 _STAMPS = 1 << 15
 
@@ -65,7 +67,7 @@ class SackReader:
         """The PSNs from ``first`` to ``end - 1`` have arrived, as a transport ACK says."""
         window = self._window
         slots = window.slots(max(first, window.una), min(end, window.next))
-        slots = slots[window.state[slots] != Sent.ARRIVED]
+        slots = slots[window.state[slots] != _ARRIVED]
         if not len(slots):
             return Heard()
         self._evidence.arrived(window, slots[window.times[slots] == 1])
@@ -105,18 +107,19 @@ class SackReader:
             return
         arrived, missing = self._read_bitmaps(rows, cacks)
         slots = window.slots(una, window.next)
-        new = slots[arrived & (window.state[slots] != Sent.ARRIVED)]
+        state = window.state[slots]
+        new = slots[arrived & (state != _ARRIVED)]
         if len(new):
             self._evidence.arrived(window, new[window.times[new] == 1])
             heard.packets += len(new)
             heard.nbytes += window.arrived(new)
+            state[arrived] = _ARRIVED
         if fresh:
-            state = window.state[slots]
             newest = int(cacks.argmax())
             above = max(0, int(cacks[newest]) + 1 - una)
-            if int((state[above:] == Sent.ARRIVED).sum()) == int(rows["ooo_count"][newest]):
+            if np.count_nonzero(state[above:] == _ARRIVED) == rows["ooo_count"].item(newest):
                 missing[above:] = True  # all that had arrived is known: nothing else had
-            holes = np.flatnonzero(missing & (state == Sent.IN_FLIGHT))
+            holes = (missing & (state == _IN_FLIGHT)).nonzero()[0]
             if len(holes):
                 holes = holes[self._evidence.lost(window, slots[holes])] + una
                 heard.lost = holes if not len(heard.lost) else np.union1d(heard.lost, holes)
@@ -145,24 +148,25 @@ class SackReader:
 
     def _read_triggers(self, rows: Rows, cacks: npt.NDArray[np.int64], fresh: bool, heard: Heard, now_ns: int) -> None:
         """Round trips, and what is known to have arrived in spite of several transmissions: by stamp and EV."""
-        window = self._window
-        psn = cacks + rows["ack_psn_offset"]
-        slots = psn & window.mask
-        evs = self._evs.index_of(rows["entropy"])
-        probed = rows["pr"] != 0
-        known = (psn < window.next) & (psn >= window.next - window.mask) & (window.times[slots] > 0) & ~probed
-        known &= (window.stamp[slots] == rows["stamp"]) & (window.ev[slots] == evs)
-        slots = slots[known]
-        if len(slots):
-            self._evidence.arrived(window, slots)
-            if fresh:
-                planes = self._planes[window.ev[slots]].tolist()
-                for plane, sent_ns in dict(zip(planes, window.sent_ns[slots].tolist(), strict=True)).items():
-                    heard.rtt_ns = now_ns - sent_ns
-                    self._round_trips.sample(plane, heard.rtt_ns)
-        if probed.any():
-            answers = rows[probed]
-            sent = [at for stamp, at in self._probes if stamp == int(answers["stamp"][-1])]
+        window, mask = self._window, self._window.mask
+        evs = self._evs.index_of(rows["entropy"]).tolist()
+        stamps, probed = rows["stamp"].tolist(), rows["pr"].tolist()
+        sent_ns: dict[int, int] = {}  # by plane
+        # A few rows: cheaper one by one than as columns.
+        for psn, ev, stamp, pr in zip((cacks + rows["ack_psn_offset"]).tolist(), evs, stamps, probed, strict=True):
+            slot = psn & mask
+            if pr or not window.next - mask <= psn < window.next or not window.times[slot]:
+                continue
+            if window.stamp[slot] == stamp and window.ev[slot] == ev:
+                self._evidence.one_arrived(window, slot)
+                sent_ns[int(self._planes[ev])] = int(window.sent_ns[slot])
+        if fresh:
+            for plane, at in sent_ns.items():
+                heard.rtt_ns = now_ns - at
+                self._round_trips.sample(plane, heard.rtt_ns)
+        if any(probed):
+            stamp, ev = [(stamp, ev) for stamp, ev, pr in zip(stamps, evs, probed, strict=True) if pr][-1]
+            sent = [at for known, at in self._probes if known == stamp]
             if sent:
                 self._evidence.arrived_sent_at(sent[-1])
-                heard.proven = int(evs[probed][-1])
+                heard.proven = ev

@@ -25,6 +25,10 @@ class Sent(IntEnum):
     ARRIVED = 4
 
 
+# numpy takes long to make a number of an enum's member.
+_IN_FLIGHT, _ARRIVED = int(Sent.IN_FLIGHT), int(Sent.ARRIVED)
+
+
 class SendWindow:
     """Attributes.
 
@@ -39,7 +43,7 @@ class SendWindow:
         self.una = first_psn
         self.next = first_psn
         self.rows = np.zeros(size, WRITE_OUT)
-        self.state = np.full(size, Sent.ARRIVED, "u1")
+        self.state = np.full(size, _ARRIVED, "u1")
         self.sent_ns = np.zeros(size, "i8")
         self.order = np.zeros(size, "i8")
         self.times = np.zeros(size, "u2")
@@ -56,7 +60,7 @@ class SendWindow:
     def sent(self, rows: Rows, slots: Indices, now_ns: int, nbytes: int) -> None:
         """Packets went out: new ones, whose PSNs begin at ``next``, or ones that were LOST."""
         self.rows[slots] = rows
-        self.state[slots] = Sent.IN_FLIGHT
+        self.state[slots] = _IN_FLIGHT
         self.sent_ns[slots] = now_ns
         self.order[slots] = np.arange(self._transmissions, self._transmissions + len(rows))
         self._transmissions += len(rows)
@@ -64,8 +68,10 @@ class SendWindow:
 
     def arrived(self, slots: Indices) -> int:
         """Packets are known to have arrived; the payload bytes that are thereby no longer in flight."""
-        gone = int(self.length[slots][self.state[slots] == Sent.IN_FLIGHT].sum())
-        self.state[slots] = Sent.ARRIVED
+        flew = self.state[slots] == _IN_FLIGHT
+        lengths = self.length[slots if np.count_nonzero(flew) == len(slots) else slots[flew]]
+        gone = int(np.add.reduce(lengths, dtype="i8"))
+        self.state[slots] = _ARRIVED
         self.in_flight -= gone
         return gone
 
@@ -78,10 +84,12 @@ class SendWindow:
 
     def advance(self) -> None:
         """Move ``una`` past what has arrived."""
-        waiting = self.state[self.slots(self.una, self.next)] != Sent.ARRIVED
-        self.una = self.una + int(waiting.argmax()) if waiting.any() else self.next
+        if self.una < self.next:
+            waiting = self.state[self.slots(self.una, self.next)] != _ARRIVED
+            first = int(waiting.argmax())
+            self.una = self.una + first if waiting[first] else self.next
 
     def flying_on(self, evs: npt.NDArray[np.bool_]) -> Indices:
         """PSNs in flight whose EV is chosen by ``evs`` (by index of the EV set)."""
         slots = self.slots(self.una, self.next)
-        return self.una + np.flatnonzero((self.state[slots] == Sent.IN_FLIGHT) & evs[self.ev[slots]])
+        return self.una + np.flatnonzero((self.state[slots] == _IN_FLIGHT) & evs[self.ev[slots]])
