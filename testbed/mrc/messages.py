@@ -104,6 +104,7 @@ class MessageTable:
         self.done = 0
         self.head = first_psn
         self.immediates = 0
+        self._end = first_psn  # PSN of that message's last packet, as far as it is known
         self._pmtu = pmtu
         self._known: dict[int, _Message] = {}
         self._whole: list[int] = []
@@ -159,16 +160,17 @@ class MessageTable:
             done += 1
             head += message.last + 1
             message = known.get(done)
-        self.done, self.head = done, head
+        self.done, self.head, self._end = done, head, head
         consistent = True
         if message is not None:
+            self._end = head + message.last
             if message.first is None and message.surrounds(head):
                 message.first = head
             consistent = message.first == head and message.rqmsn == self.immediates & _MASK_16
         if reach >= head:
             # Were all PSNs of the oldest unfinished message there, or some while nothing is known of it, then packets
             # of others have taken its PSNs.
-            consistent &= message is not None and reach < head + message.last
+            consistent &= message is not None and reach < self._end
         whole = [
             Whole(n, (m.origin + m.first * self._pmtu) & _MASK_64, m.dma, m.imm, m.first + m.last)
             for n, m in sorted(complete.items())
@@ -202,7 +204,7 @@ class MessageTable:
         kind = _KINDS.get(opcode)
         ahead = (msn - done) & _MASK_16
         # Every message before this one took a PSN at least.
-        if kind is None or ahead > psn - max(self.head, cack):
+        if kind is None or ahead > psn - max(self.head, cack) or (ahead and psn <= self._end):
             return False
         origin = (va - psn * pmtu) & _MASK_64
         message = self._known.get(done + ahead)
@@ -217,6 +219,8 @@ class MessageTable:
         if length != (dma - last * pmtu if kind & _ENDS else pmtu) or not self._stands(message, kind, psn):
             return False
         self._known[done + ahead] = message
+        if not ahead:
+            self._end = self.head + last
         message.count += 1
         if kind & _IMMEDIATE:
             message.imm = imm

@@ -13,6 +13,7 @@ from testbed.mrc.datapath.recorder import Recorder
 from testbed.mrc.datapath.stages import Stage, Stages
 from testbed.mrc.engine import Engine
 from testbed.mrc.outgoing import Outgoing
+from testbed.mrc.rows import Rows
 from testbed.mrc.wire.codec import ControlEncoder, PathTable, WriteEncoder
 from testbed.samples import SentArray
 from testbed.shared_rows import SharedRows
@@ -103,7 +104,7 @@ class Sender:
         return count
 
     def _send_control(self, outgoing: Outgoing) -> None:
-        kinds = (outgoing.acks, outgoing.nacks, outgoing.sacks, outgoing.endpoints, outgoing.probes)
+        kinds: tuple[Rows, ...] = (outgoing.acks, outgoing.nacks, outgoing.sacks, outgoing.endpoints, outgoing.probes)
         while any(map(len, kinds)):
             left, batch, rest = CONTROL_BATCH, [], []
             for rows in kinds:

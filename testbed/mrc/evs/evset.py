@@ -20,7 +20,9 @@ _Integers = npt.NDArray[np.integer]
 
 
 class EvSet:
-    """EVs of one queue pair towards one peer; senders do not coordinate: order and start are random, by ``seed``.
+    """EVs of one queue pair towards one peer; senders do not coordinate.
+
+    The order of planes, the EVs in the slots and their order are random, by ``seed`` and ``qp``.
 
     Each plane has the same number of slots, ``min(settings.active, n) // planes`` and at least one; see
     :mod:`~testbed.mrc.evs.slots` and :mod:`~testbed.mrc.evs.rotation` for what holds them and in which order they are
@@ -74,7 +76,7 @@ class EvSet:
         self._slots = Slots(rows, self._members, width, self._states, rng)
         for row in range(len(order)):
             self._slots.fill(row)
-        self._rotation = Rotation(self._slots.table, self._states.column, rng)
+        self._rotation = Rotation(self._slots.table, self._states.column)
         self._rotation_length = self._slots.filled()
         self._skips = Skips()
         self._taken = 0

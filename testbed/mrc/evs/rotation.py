@@ -21,18 +21,20 @@ def _rotations(n: int) -> Indices:
 class Rotation:
     """Where a queue pair stands in its rotation.
 
-    The turns are laid out once for as long as nothing changes; a change lays them out anew from where they stood.
+    It begins with the first slot of the first row: which EV that is, is random already, by the order of the rows and
+    by what fills them. The turns are laid out once for as long as nothing changes; a change lays them out anew from
+    where they stood.
     """
 
-    def __init__(self, table: Indices, states: Octets, rng: np.random.Generator) -> None:
+    def __init__(self, table: Indices, states: Octets) -> None:
         rows, width = table.shape
         self._table = table
         self._states = states
         self._rows_from = _rotations(rows)
         self._slots_from = _rotations(width)
         # Where to go on: the slot of each row, and the row.
-        self._position: Indices = rng.integers(width, size=(rows,))
-        self._row = int(rng.integers(rows))
+        self._position: Indices = np.zeros(rows, np.int64)
+        self._row = 0
         self._numbers: Indices = np.arange(256)
         self._stale = True
         # The turns as laid out: planes that have a GOOD EV, first in turn first, and how many slots of each count.

@@ -38,7 +38,7 @@ class Slots:
         if usable.size:
             width = self.table.shape[1]
             first = usable[np.argsort(self._states.column[usable], kind="stable")][:width]
-            self.table[row] = self._rng.permutation(np.resize(first, width))
+            self.table[row] = np.resize(first, width)
             self._count(row)
 
     def clear(self, row: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -193,13 +193,103 @@ def test_in_error_each_batch_is_answered_by_one_nak_and_nothing_else() -> None:
     assert receiver.out()[2].size == 0, "no packet, no answer"
 
 
-def test_a_number_left_out_is_found_when_its_turn_comes() -> None:
+@pytest.mark.parametrize("order", [range(20), [0, *range(18, 0, -1), 19], [19, 0, *range(1, 19)], [19, *range(19)]])
+def test_a_long_message_is_whole_with_its_last_arrival(order: Iterable[int]) -> None:
+    receiver = Receiver()
+    rows, frames = packets(receiver.region, [(20 * PMTU, None)])[list(order)], payloads(20)
+    assert receiver.take(rows, frames) == ([True] * 20, [0])
+    assert (receiver.region.data[: 20 * PMTU] == frames[:, 4:].reshape(-1)).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "by"),
+    [("va", 1), ("va", PMTU), ("length", -1), ("rkey", 256), ("dma_length", 1), ("rqmsn", 1), ("msn", 1)],
+)
+@pytest.mark.parametrize("at", [1, 9, 18])
+def test_one_packet_of_a_long_message_that_differs_is_refused_and_those_before_it_are_not(
+    column: str, by: int, at: int
+) -> None:
+    receiver = Receiver()
+    other = receiver.memory.register(np.zeros(1 << 16, np.uint8), Access(3), va=receiver.region.va)
+    assert other.rkey == receiver.region.rkey + 256, "the other key is one that would be permitted"
+    rows = packets(receiver.region, [(20 * PMTU, None)])
+    rows[column][at] = int(rows[column][at]) + by
+    assert receiver.take(rows, payloads(20))[0] == [True] * at + [False] * (20 - at)
+    assert acks(receiver) == [(INVALID, int(column == "msn"), at, 0)]
+    assert receiver.responder.counters.mrc_refused_in_error == 19 - at
+
+
+@pytest.mark.parametrize("packet", [0, 19])
+def test_a_middle_packet_at_a_long_message_s_end_is_refused(packet: int) -> None:
+    receiver = Receiver()
+    rows = packets(receiver.region, [(20 * PMTU, None)])
+    rows["opcode"][packet] = Opcode.WRITE_MIDDLE
+    assert receiver.take(rows)[0] == [i < packet for i in range(20)]
+    assert receiver.responder.error is INVALID
+
+
+def test_a_middle_packet_at_the_psn_where_its_message_begins_is_refused() -> None:
+    receiver = Receiver()
+    stray = packets(receiver.region, [(4 * PMTU, None)])[[1]]
+    stray["psn"] = 0
+    assert receiver.take(stray)[0] == [False]
+    assert receiver.responder.error is INVALID
+
+
+@pytest.mark.parametrize("psn", [1, 5])
+@pytest.mark.parametrize("end", [2, 5])
+def test_a_middle_packet_outside_its_message_is_found_when_that_s_place_is_known(psn: int, end: int) -> None:
+    receiver = Receiver()
+    rows = packets(receiver.region, [(PMTU, None)] * 2 + [(4 * PMTU, None), (PMTU, None)])
+    stray = rows[[3]]  # a middle packet of message 2, which has PSNs 2 to 5
+    stray["psn"] = psn
+    stray["va"] = receiver.region.va + psn * PMTU
+    if psn == 1:
+        assert receiver.take(stray)[0] == [False], "two messages before it have a PSN each"
+    else:
+        assert receiver.take(stray)[0] == [True], "where its message begins is not known yet"
+        assert receiver.take(rows[[end - (end == psn) * 3]])[0] == [False]
+    assert receiver.responder.error is INVALID
+
+
+def test_a_middle_packet_of_a_message_of_two_is_refused() -> None:
+    receiver = Receiver()
+    stray = packets(receiver.region, [(PMTU, None), (3 * PMTU, None)])[[2]]
+    stray["dma_length"] = 2 * PMTU
+    assert receiver.take(stray)[0] == [False]
+    assert receiver.responder.error is INVALID
+
+
+def test_more_immediates_than_messages_before_it_cannot_be() -> None:
     receiver = Receiver()
     rows = packets(receiver.region, [(PMTU, None)] * 4)
+    rows["rqmsn"][3] = 3
+    assert receiver.take(rows[[3]])[0] == [True]
+    rows["rqmsn"][2] = 3
+    assert receiver.take(rows[[2]])[0] == [False]
+    assert receiver.responder.error is INVALID
+
+
+def test_a_whole_message_that_does_not_count_the_immediate_before_it_is_found_in_its_turn() -> None:
+    receiver = Receiver()
+    rows = packets(receiver.region, [(PMTU, 9), (PMTU, None), (PMTU, None)])
+    rows["rqmsn"] = 0
+    assert receiver.take(rows[[1]])[1] == [1]
+    assert receiver.take(rows[[0]])[1] == [0]
+    assert receiver.responder.error is INVALID
+    assert receiver.responder.completed == 1
+    told = [a for a in acks(receiver) if not a[3]]
+    assert told == [(Syndrome.ACK, 1, 0, 0), (INVALID, 1, 1, 0)]
+
+
+@pytest.mark.parametrize("first_psn", [0, 5000])
+def test_a_number_left_out_is_found_when_its_turn_comes(first_psn: int) -> None:
+    receiver = Receiver(first_psn=first_psn)
+    rows = packets(receiver.region, [(PMTU, None)] * 4, first_psn=first_psn)
     rows["msn"][2:] = [3, 4]
     assert receiver.take(rows[[3]])[1] == [], "of message 4 there are four before it, but only three PSNs"
     assert receiver.responder.error is INVALID
-    receiver = Receiver()
+    receiver = Receiver(first_psn=first_psn)
     rows["msn"] = [0, 1, 1, 3]
     rows["va"][2] = rows["va"][1] + PMTU  # as if it were of message 1, were that longer
     receiver.take(rows[[3]])

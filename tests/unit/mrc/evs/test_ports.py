@@ -117,6 +117,18 @@ def test_what_the_receiver_asked_for_is_not_forgiven(make: Make, at: At) -> None
     assert evs.states[0] == EvState.ASSUMED_BAD
 
 
+def test_forgiveness_does_not_lift_what_the_controller_denied_meanwhile(make: Make, at: At, story: Story) -> None:
+    evs = make(2, 2)
+    evs.on_loss(at(0, 1), 1000)
+    evs.set_port(0, False, PEER, 1001)
+    evs.set_denied(at(0, 1), True, 1002)
+    evs.set_denied(at(1), False, 1003)
+    evs.take_events()
+    evs.set_port(0, True, PEER, 1004)
+    assert evs.states.tolist() == [EvState.DENIED, EvState.GOOD, EvState.GOOD, EvState.GOOD]
+    assert len(story(evs)) == 1, "only the plane has changed"
+
+
 def test_forgiveness_does_not_outlive_the_outage(make: Make, at: At, restore: Callable[..., int]) -> None:
     evs = make(2, 2)
     evs.on_loss(at(0), 1000)

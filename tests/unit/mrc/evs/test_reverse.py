@@ -74,8 +74,9 @@ def test_an_unanswered_one_that_is_not_in_use_changes_nothing(reverse: Make) -> 
     assert evs.current == before, "adopted by a late answer"
 
 
-def test_the_one_in_use_is_replaced_within_its_plane_if_its_probe_is_not_answered(reverse: Make) -> None:
-    evs = reverse(planes=2, each=2)
+@pytest.mark.parametrize("seed", range(8))
+def test_the_one_in_use_is_replaced_within_its_plane_if_its_probe_is_not_answered(reverse: Make, seed: int) -> None:
+    evs = reverse(planes=2, each=2, seed=seed)
     before = evs.current
     now, index = 0, evs.probe_due(0)
     while index not in before.values():

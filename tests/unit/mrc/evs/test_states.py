@@ -94,7 +94,7 @@ def test_only_good_is_taken(make: Callable[..., EvSet], state: EvState) -> None:
 def test_evs_of_others_are_passed_over(make: Callable[..., EvSet]) -> None:
     """A SACK may echo an EV that is not ours; index_of says -1, and that must not hit the last EV."""
     evs = make(8, 2)
-    foreign = evs.index_of(np.array([0xDEAD], "u4"))
+    foreign = np.append(evs.index_of(np.array([0xDEAD], "u4")), -2)
     for event in (evs.on_ecn, evs.on_trim, evs.on_loss, evs.on_timeout, evs.on_always_skip):
         event(foreign, NOW)
     evs.set_denied(foreign, True, NOW)
