@@ -170,6 +170,8 @@ class Memory:
             lines = region.data[phase : phase + (region.length - phase) // size * size].reshape(-1, size)
             payload = slice(int(start[first]), int(start[first]) + size)
             lines[_run((offset - phase) // size)] = frames[_run(frame[same].astype(np.int64)), payload]
+            if same.size == rest.size:
+                break
             rest = rest[~np.isin(rest, same, assume_unique=True)]
         return good
 
