@@ -5,12 +5,14 @@ padding, with ones in place of what may change on the way: traffic class, flow l
 and the byte of the BTH that follows P_Key. It is stored with its least significant byte first.
 
 Per packet the data path makes two calls of crc32, one over a masked copy of the headers, one over the payload where
-it lies; for some 100 bytes of headers that is faster than adding up per-position tables in numpy.
+it lies; for some 100 bytes of headers that is faster than adding up per-position tables in numpy. They are isal's where
+it is installed, unless the environment says ``TESTBED_CRC=zlib``: for comparisons with what has only that.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from collections.abc import Callable
 
@@ -21,8 +23,9 @@ from testbed.mrc.wire.layout import BTH_AT, HEAD_BYTES, INNER_AT, UDP_AT
 
 #: ``crc32(data, start=0)``, the fastest one here.
 crc32: Callable[..., int] = zlib.crc32
-with contextlib.suppress(ImportError):  # isal has no wheel for some processors
-    from isal.isal_zlib import crc32
+if os.environ.get("TESTBED_CRC") != "zlib":
+    with contextlib.suppress(ImportError):  # isal has no wheel for some processors
+        from isal.isal_zlib import crc32
 
 #: The CRC begins here, counted from the outer IPv6 header: the eight bytes before the inner one stand for the ones.
 START = INNER_AT - 8
