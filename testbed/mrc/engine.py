@@ -131,7 +131,7 @@ class Engine:
         """
         if qp.state is not State.INIT:
             raise UsageError("a queue pair is connected once", found=qp.state.name, expected=State.INIT.name)
-        if remote.address != qp.peer.address:
+        if ipaddress.IPv6Address(remote.address) != ipaddress.IPv6Address(qp.peer.address):
             raise UsageError(
                 "these attributes are of another NIC",
                 where=f"queue pair {qp.attributes.qpn} to {qp.peer.name}",

@@ -52,12 +52,16 @@ class Evidence:
         self._round_trips = round_trips
 
     def arrived(self, window: SendWindow, slots: Indices) -> None:
-        """These packets' last transmissions have arrived."""
-        if not len(slots):
-            return
-        again = (window.times[slots] > 1).view("u1")
-        np.maximum.at(self._newest, (again, window.ev[slots]), window.order[slots])
-        self.arrived_sent_at(int(window.sent_ns[slots].max()))
+        """These packets were sent once only, and have arrived."""
+        np.maximum.at(self._newest[0], window.ev[slots], window.order[slots])
+        self.arrived_sent_at(int(np.maximum.reduce(window.sent_ns[slots])))
+
+    def arrived_again(self, window: SendWindow, slot: int) -> None:
+        """The last transmission of this packet has arrived, whichever it was."""
+        newest = self._newest[int(window.times[slot] > 1)]
+        ev = window.ev[slot]
+        newest[ev] = max(newest[ev], window.order[slot])
+        self.arrived_sent_at(int(window.sent_ns[slot]))
 
     def arrived_sent_at(self, sent_ns: int) -> None:
         """Something sent at that time has arrived."""

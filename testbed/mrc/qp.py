@@ -61,7 +61,7 @@ class QpAttributes:
         if self.pmtu not in PMTUS:
             raise _wrong("pmtu", self.pmtu, f"one of {', '.join(map(str, PMTUS))}")
         try:
-            ipaddress.IPv6Address(self.address)
+            ipaddress.IPv6Address(str(self.address))
         except ValueError:
             raise _wrong("address", self.address, "an IPv6 address") from None
         for number, region in enumerate(self.regions):
@@ -86,7 +86,9 @@ class QpAttributes:
             raise UsageError(
                 "queue pair attributes are not JSON", found=str(error), expected="a JSON object", remedy=_REMEDY
             ) from None
-        fields = _fields(document, "", {"qpn", "psn", "mpr", "pmtu", "address", "regions"}, optional={"regions"})
+        fields = _fields(
+            document, "", {"qpn", "psn", "mpr", "pmtu", "address", "regions"}, optional=frozenset({"regions"})
+        )
         regions = fields.pop("regions", [])
         if not isinstance(regions, list):
             raise _wrong("regions", regions, "a list")
@@ -94,7 +96,7 @@ class QpAttributes:
         return cls(**fields, regions=tuple(Region(**part) for part in parts))
 
 
-def _fields(document: object, where: str, names: set[str], optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+def _fields(document: object, where: str, names: set[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _wrong(where or "attributes", document, "a JSON object")
     for name in document:

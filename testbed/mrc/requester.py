@@ -19,11 +19,11 @@ from testbed.mrc.qp import State
 from testbed.mrc.requestercounters import RequesterCounters
 from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Dscp, Flag, Rows, Status
 from testbed.mrc.sackreader import Heard, SackReader
+from testbed.mrc.sender import Sender
 from testbed.mrc.sendqueue import DEPTH, SendQueue
-from testbed.mrc.sendwindow import Indices, SendWindow, Sent
+from testbed.mrc.sendwindow import IN_FLIGHT, Indices, SendWindow
 from testbed.mrc.settings import Settings
 
-_NO_PSNS = np.zeros(0, "i8")
 #: Probes sent at one expiry of the ACK timer, at most: each by another EV, and twice as many every time.
 _MOST_PROBES = 16
 _NAKS = {
@@ -77,18 +77,15 @@ class Requester:
         self._planes = planes
         self._destination = destination
         self._queue = SendQueue(qp, dqp, first_psn, settings.pmtu)
-        self._allowed = peer_mpr * 128
-        self._window = SendWindow(first_psn, self._allowed)
+        allowed = peer_mpr * 128
+        self._window = SendWindow(first_psn, allowed)
+        self._sender = Sender(self._queue, self._window, allowed, settings, evs, destination, self.counters)
         self._round_trips = RoundTrips(int(planes.max(initial=0)) + 1, settings)
         self._sacks = SackReader(self._window, evs, planes, self._round_trips, settings.stamp_ns)
         self._timer = AckTimer(settings)
         self._look_ns: int | None = None  # when silence calls for a probe, before the ACK timer does
-        self._lost: Indices = _NO_PSNS  # PSNs to send again, ascending
-        self._held: list[tuple[int, int]] = []  # (due, PSN): refused for want of resources
         self._probe_id = 0
-        self._proven: int | None = None  # EV by which a probe has just got through
-        self._urgent = False  # one packet may go whatever the window says: the ACK timer wants it
-        self._stalled = False  # something is to be sent, and no EV is usable
+        self._failed_ns = 0
         self._completions: list[Rows] = []
 
     # Work requests
@@ -106,7 +103,7 @@ class Requester:
     @property
     def pending(self) -> bool:
         """Whether there is anything to send, now or later."""
-        return bool(len(self._lost) or self._held) or self._window.next < self._queue.end_psn
+        return self._sender.pending
 
     @property
     def in_flight(self) -> int:
@@ -125,7 +122,7 @@ class Requester:
         """
         self._queue.post(wr_id, source, length, va, rkey, imm, flags)
         if self.state is State.ERROR:
-            self._end_all(Status.WR_FLUSH_ERR, 0)
+            self._end_all(Status.WR_FLUSH_ERR, self._failed_ns)
 
     def take_completions(self) -> Rows:
         """COMPLETION rows since the last call, in the order in which the requests ended."""
@@ -139,107 +136,22 @@ class Requester:
 
     def ready(self, now_ns: int) -> int:
         """How many packets it could send at this moment, at most; 0 where the windows or the queue let none out."""
-        if self._held and self._held[0][0] <= now_ns:
-            self._release(now_ns)
-        window, end = self._window, self._queue.end_psn
-        count = len(self._lost)
-        if not count and window.next >= end:
-            return 0
-        limit = window.una + self._allowed
-        if not count:
-            nbytes = self._queue.next_length()
-        elif (first := int(self._lost[0])) < limit:
-            nbytes = int(window.length[first & window.mask])
-        else:
-            return 0
-        if nbytes > self._destination.room() and self._destination.in_flight and not self._urgent:
-            return 0
-        return count + max(0, min(end, limit) - window.next)
+        return self._sender.ready(now_ns) if self.state is State.RTS else 0
 
     def emit(self, now_ns: int, most: int) -> Rows:
         """Up to ``most`` packets to send now, as WRITE_OUT rows; ``path`` is an index of the EV set.
 
         What was lost goes first. The last packet asks for a SACK where no other can follow it now.
         """
-        possible = min(self.ready(now_ns), most) if self.state is State.RTS else 0
-        if possible <= 0:
+        if self.state is State.ERROR:
             return np.zeros(0, WRITE_OUT)
-        self._stalled = False
-        rows = self._emit_lost(now_ns, possible)
+        rows = self._sender.emit(now_ns, most)
         if len(rows):
-            self._urgent = False
-        if not len(self._lost) and not self._stalled and len(rows) < possible:
-            new = self._emit_new(now_ns, possible - len(rows))
-            rows = np.concatenate([rows, new]) if len(rows) else new
-        self._urgent = False
-        if len(rows) or self._stalled:
             self._timer.start(now_ns)
-        if len(rows):
             self._look_after(now_ns)
-            self.counters.mrc_tx_packets += len(rows)
-            if self._stalled or not self.ready(now_ns):
-                rows["flags"][-1] |= int(Flag.A)
+        elif self._sender.stalled:
+            self._timer.start(now_ns)
         return rows
-
-    def _emit_lost(self, now_ns: int, most: int) -> Rows:
-        window = self._window
-        psn = self._lost[:most]
-        slots = psn[psn < window.una + self._allowed] & window.mask
-        if not len(slots):
-            return np.zeros(0, WRITE_OUT)
-        slots = slots[: self._fitting(window.length[slots])]
-        if not len(slots):
-            return np.zeros(0, WRITE_OUT)
-        evs = self._evs.take_fresh(window.ev[slots].astype("i8"), now_ns)
-        self._stalled = len(evs) < len(slots)
-        slots = slots[: len(evs)]
-        if self._proven is not None:
-            # What was lost more than once goes where a probe has just got through.
-            evs = np.where(window.times[slots] > 1, self._proven, evs)
-            self._proven = None
-        rows: Rows = window.rows[slots]
-        rows["dscp"] = Dscp.TRIMMABLE_RETRANSMIT
-        rows["flags"] |= int(Flag.RTX)
-        self._put(rows, slots, evs, now_ns)
-        window.times[slots] += 1
-        self._lost = self._lost[len(rows) :]
-        self.counters.mrc_retransmits += len(rows)
-        return rows
-
-    def _emit_new(self, now_ns: int, most: int) -> Rows:
-        window = self._window
-        count = min(most, self._queue.end_psn - window.next, window.una + self._allowed - window.next)
-        if count <= 0:
-            return np.zeros(0, WRITE_OUT)
-        rows = self._queue.rows(window.next, count)
-        rows = rows[: self._fitting(rows["length"])]
-        if not len(rows):
-            return rows
-        evs = self._evs.take(len(rows), now_ns)
-        self._stalled = len(evs) < len(rows)
-        rows = rows[: len(evs)]
-        slots = window.slots(window.next, window.next + len(rows))
-        self._put(rows, slots, evs, now_ns)
-        window.times[slots] = 1
-        window.next += len(rows)
-        self._queue.sent_to(window.next)
-        return rows
-
-    def _fitting(self, lengths: npt.NDArray[np.uint32]) -> int:
-        """How many packets of these lengths the window lets out; one at least where nothing is in flight at all."""
-        count = int(lengths.cumsum(dtype="i8").searchsorted(self._destination.room(), "right"))
-        return count or int(self._urgent or self._destination.in_flight == 0)
-
-    def _put(self, rows: Rows, slots: Indices, evs: npt.NDArray[np.int64], now_ns: int) -> None:
-        rows["path"] = evs
-        rows["stamp"] = self._stamp(now_ns)
-        nbytes = int(rows["length"].sum())
-        self._window.sent(rows, slots, now_ns, nbytes)
-        self._destination.sent(nbytes)
-        self.counters.mrc_tx_bytes += nbytes
-
-    def _stamp(self, now_ns: int) -> int:
-        return (now_ns // self._settings.stamp_ns) & 0xFFFF
 
     # What the peer says
 
@@ -255,14 +167,16 @@ class Requester:
         counters.mrc_wrong_sacks += heard.wrong
         self.port_state = heard.port_state
         if heard.proven is not None and heard.proven >= 0:
-            self._proven = heard.proven
-        if rows["pr"].any():
+            self._sender.proven = heard.proven
+        if heard.probed:
             self._timer.answered(now_ns)
         marked = self._heed_marks(rows, now_ns)
-        lost = heard.lost[self._window.state[heard.lost & self._window.mask] == Sent.IN_FLIGHT]
+        lost = heard.lost
+        if len(lost):
+            lost = lost[self._window.state[lost & self._window.mask] == IN_FLIGHT]
         if len(lost):
             counters.packet_seq_err += len(lost)
-            slots = self._lose(lost)
+            slots = self._sender.lose(lost)
             self._evs.on_loss(np.unique(self._window.ev[slots]).astype("i8"), now_ns)
         self._acknowledge(heard, now_ns)
         self._destination.on_ack(
@@ -270,13 +184,13 @@ class Requester:
             heard.nbytes,
             heard.rtt_ns,
             marked,
-            int(rows["rcv_cwnd_pen"].max()),
-            bool(rows["restore_cwnd"].any()),
+            max(rows["rcv_cwnd_pen"].tolist()),
+            any(rows["restore_cwnd"].tolist()),
         )
 
     def _heed_marks(self, rows: Rows, now_ns: int) -> bool:
         marks = rows["m"]
-        if not marks.any():
+        if not np.count_nonzero(marks):
             return False
         evs = self._evs.index_of(rows["entropy"])
         once = marks == SackMark.SKIP_ONCE
@@ -298,7 +212,7 @@ class Requester:
         psn = psns.unwrap(rows["nack_psn"], window.una)
         slots = psn & window.mask
         valid = (psn >= window.una) & (psn < window.next) & (window.stamp[slots] == rows["stamp"])
-        valid &= window.state[slots] == Sent.IN_FLIGHT
+        valid &= window.state[slots] == IN_FLIGHT
         psn, first = np.unique(psn[valid], return_index=True)
         counters.mrc_stale_nacks += len(rows) - len(psn)
         reasons = rows["reason"][valid][first]
@@ -308,10 +222,8 @@ class Requester:
         refused = np.isin(reasons, _REFUSED)
         if refused.any():
             counters.mrc_resource_nacks += int(refused.sum())
-            due = now_ns + self._settings.nscc.base_rtt_ns
-            self._destination.gone(window.lost(psn[refused] & window.mask, Sent.HELD))
-            self._held += [(due, one) for one in psn[refused].tolist()]
-        self._lose(psn[~refused])
+            self._sender.hold(psn[refused], now_ns + self._settings.nscc.base_rtt_ns)
+        self._sender.lose(psn[~refused])
         in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
         counters.mrc_trimmed += int(in_fabric.sum())
         counters.mrc_trimmed_lasthop += int(at_last_hop.sum())
@@ -371,18 +283,10 @@ class Requester:
             self._destination.gone(heard.nbytes)
             self._timer.progress(now_ns)
             self._look_after(now_ns)
-            if len(self._lost):
-                self._lost = self._lost[self._window.state[self._lost & self._window.mask] == Sent.LOST]
+            self._sender.arrived()
         if not self._unacknowledged():
             self._timer.stop()
             self._look_ns = None
-
-    def _lose(self, psn: Indices) -> Indices:
-        """These PSNs, in flight until now, are to be sent again; their slots."""
-        slots = psn & self._window.mask
-        self._destination.gone(self._window.lost(slots))
-        self._lost = np.union1d(self._lost, psn) if len(self._lost) else psn
-        return slots
 
     def plane_down(self, plane: int, now_ns: int) -> None:  # noqa: ARG002 - as all that happens
         """A port of this plane is down: what is in flight there is lost."""
@@ -391,7 +295,7 @@ class Requester:
         lost = self._window.flying_on(self._planes == plane)
         if len(lost):
             self.counters.mrc_port_retransmits += len(lost)
-            self._lose(lost)
+            self._sender.lose(lost)
 
     # Time
 
@@ -400,9 +304,8 @@ class Requester:
         due = self._timer.due_ns
         if self._look_ns is not None and (due is None or self._look_ns < due):
             due = self._look_ns
-        if self._held and (due is None or self._held[0][0] < due):
-            due = self._held[0][0]
-        return due
+        held = self._sender.held_until_ns()
+        return held if held is not None and (due is None or held < due) else due
 
     def _look_after(self, now_ns: int) -> None:
         """Something was sent, or arrived: if nothing else does for a while, a probe is to find out why.
@@ -415,8 +318,7 @@ class Requester:
 
     def on_timer(self, now_ns: int) -> Rows:
         """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""
-        if self._held and self._held[0][0] <= now_ns:
-            self._release(now_ns)
+        self._sender.release(now_ns)
         if self._timer.due_ns is None or now_ns < self._timer.due_ns:
             if self._look_ns is None or now_ns < self._look_ns:
                 return np.zeros(0, PROBE_OUT)
@@ -431,13 +333,13 @@ class Requester:
         oldest = window.una & window.mask
         avoid = int(window.ev[oldest])
         if window.una < window.next:
-            if window.state[oldest] == Sent.IN_FLIGHT:
+            if window.state[oldest] == IN_FLIGHT:
                 if self.heard_ns <= int(window.sent_ns[oldest]):
                     self._evs.on_timeout(np.array([avoid]), now_ns)
                 if self._timer.retries > 1:
                     self.counters.mrc_timeout_retransmits += 1
-                    self._lose(np.array([window.una]))
-            self._urgent = self._timer.retries > 1
+                    self._sender.lose(np.array([window.una]))
+            self._sender.urgent = self._timer.retries > 1
         return self._probe(min(1 << (self._timer.retries - 1), _MOST_PROBES), avoid, now_ns)
 
     def _probe(self, count: int, avoid: int, now_ns: int) -> Rows:
@@ -451,9 +353,9 @@ class Requester:
         rows["psn"] = self._window.una & psns.MASK
         rows["dscp"] = Dscp.CONTROL
         rows["probe_id"] = (self._probe_id + np.arange(len(evs))) & 0xFFFF
-        rows["stamp"] = self._stamp(now_ns)
+        rows["stamp"] = self._sender.stamp(now_ns)
         self._probe_id += len(evs)
-        self._sacks.probed(self._stamp(now_ns), now_ns)
+        self._sacks.probed(self._sender.stamp(now_ns), now_ns)
         self.counters.mrc_probes_sent += len(evs)
         return rows
 
@@ -462,18 +364,8 @@ class Requester:
         return (
             window.una < window.next
             or queue.first_psn(queue.done) < window.next
-            or (self._stalled and queue.outstanding > 0)
+            or (self._sender.stalled and queue.outstanding > 0)
         )
-
-    def _release(self, now_ns: int) -> None:
-        """What was refused for want of resources may be sent again."""
-        due = [psn for at, psn in self._held if at <= now_ns]
-        self._held = [(at, psn) for at, psn in self._held if at > now_ns]
-        psn = np.unique(np.array(due, "i8"))
-        psn = psn[psn >= self._window.una]
-        psn = psn[self._window.state[psn & self._window.mask] == Sent.HELD]
-        self._window.state[psn & self._window.mask] = Sent.LOST
-        self._lost = np.union1d(self._lost, psn)
 
     # The end
 
@@ -482,11 +374,8 @@ class Requester:
         if self.state is State.ERROR:
             return
         self.state = State.ERROR
-        self._destination.gone(self._window.in_flight)
-        self._window.in_flight = 0
-        self._window.una = self._window.next
-        self._lost = _NO_PSNS
-        self._held.clear()
+        self._failed_ns = now_ns
+        self._sender.stop()
         self._timer.stop()
         self._look_ns = None
         self._end_all(status, now_ns)

@@ -11,7 +11,7 @@ from testbed.mrc import psn as psns
 from testbed.mrc.evs import EvSet
 from testbed.mrc.losses import Evidence, RoundTrips
 from testbed.mrc.rows import Rows
-from testbed.mrc.sendwindow import Indices, SendWindow, Sent
+from testbed.mrc.sendwindow import ARRIVED, IN_FLIGHT, Indices, SendWindow
 
 _NONE = np.zeros(0, "i8")
 #: Stamps have 16 bits: a probe older than half their range is no longer recognised by its stamp.
@@ -26,7 +26,7 @@ class Heard:
         packets: newly acknowledged. nbytes: payload bytes of them that were in flight.
         rtt_ns: of the last packet that allowed to tell.
         lost: PSNs that are lost.
-        proven: index of an EV by which a reliability probe has got through.
+        probed: whether a reliability probe was answered. proven: index of the EV by which it got through.
         port_state: the peer's ports that are down, a bit each; None where no SACK was fresh.
         stale: SACKs older than one seen before. wrong: SACKs of packets that were never sent.
     """
@@ -35,6 +35,7 @@ class Heard:
     nbytes: int = 0
     rtt_ns: int | None = None
     lost: Indices = field(default_factory=lambda: _NONE)
+    probed: bool = False
     proven: int | None = None
     port_state: int | None = None
     stale: int = 0
@@ -49,7 +50,7 @@ class SackReader:
     ) -> None:
         self._window = window
         self._evs = evs
-        self._planes = planes
+        self._planes: list[int] = planes.tolist()
         self._round_trips = round_trips
         self._evidence = Evidence(len(planes), round_trips)
         self._memory_ns = _STAMPS * stamp_ns
@@ -65,12 +66,11 @@ class SackReader:
         """The PSNs from ``first`` to ``end - 1`` have arrived, as a transport ACK says."""
         window = self._window
         slots = window.slots(max(first, window.una), min(end, window.next))
-        slots = slots[window.state[slots] != Sent.ARRIVED]
-        if not len(slots):
-            return Heard()
-        self._evidence.arrived(window, slots[window.times[slots] == 1])
-        heard = Heard(packets=len(slots), nbytes=window.arrived(slots))
-        window.advance()
+        heard = Heard()
+        if len(slots):
+            self._take(slots[window.state[slots] != ARRIVED], heard)
+            if heard.packets:
+                window.advance()
         return heard
 
     def read(self, rows: Rows, now_ns: int) -> Heard:
@@ -87,13 +87,15 @@ class SackReader:
     def _read_burst(self, rows: Rows, units: int, heard: Heard, now_ns: int) -> None:
         window = self._window
         una = window.una
-        cacks = psns.unwrap(rows["cack_psn"], una)
-        if int(cacks.max()) >= window.next:
-            sane = cacks < window.next
-            heard.wrong += len(rows) - int(sane.sum())
-            rows, cacks = rows[sane], cacks[sane]
-            if not len(rows):
+        cacks = [psns.unwrap(cack, una) for cack in rows["cack_psn"].tolist()]
+        top = max(cacks)
+        if top >= window.next:
+            sane = [n for n, cack in enumerate(cacks) if cack < window.next]
+            heard.wrong += len(rows) - len(sane)
+            if not sane:
                 return
+            rows, cacks = rows[sane], [cacks[n] for n in sane]
+            top = max(cacks)
         fresh = self._units is None or psns.distance(units, self._units) >= 0
         if fresh:
             self._units = units
@@ -103,66 +105,83 @@ class SackReader:
         self._read_triggers(rows, cacks, fresh, heard, now_ns)
         if window.next == una:
             return
-        arrived, missing = self._read_bitmaps(rows, cacks)
+        arrived, missing = self._read_bitmaps(rows, cacks, top)
         slots = window.slots(una, window.next)
-        new = slots[arrived & (window.state[slots] != Sent.ARRIVED)]
+        state = window.state[slots]
+        arrived &= state != ARRIVED
+        new = arrived.nonzero()[0]
         if len(new):
-            self._evidence.arrived(window, new[window.times[new] == 1])
-            heard.packets += len(new)
-            heard.nbytes += window.arrived(new)
+            self._take(slots[new], heard)
+            state[new] = ARRIVED
         if fresh:
-            state = window.state[slots]
-            newest = int(cacks.argmax())
-            above = max(0, int(cacks[newest]) + 1 - una)
-            if int((state[above:] == Sent.ARRIVED).sum()) == int(rows["ooo_count"][newest]):
+            above = max(0, top + 1 - una)
+            if np.count_nonzero(state[above:] == ARRIVED) == int(rows["ooo_count"][cacks.index(top)]):
                 missing[above:] = True  # all that had arrived is known: nothing else had
-            holes = np.flatnonzero(missing & (state == Sent.IN_FLIGHT))
+            holes = (missing & (state == IN_FLIGHT)).nonzero()[0]
             if len(holes):
-                holes = holes[self._evidence.lost(window, slots[holes])] + una
-                heard.lost = holes if not len(heard.lost) else np.union1d(heard.lost, holes)
+                lost = holes[self._evidence.lost(window, slots[holes])] + una
+                heard.lost = lost if not len(heard.lost) else np.union1d(heard.lost, lost)
         if len(new):
-            window.advance()
+            waiting = state != ARRIVED
+            first = int(waiting.argmax())
+            window.una = una + first if waiting[first] else window.next
+
+    def _take(self, slots: Indices, heard: Heard) -> None:
+        """These packets had not been known to have arrived."""
+        window = self._window
+        heard.packets += len(slots)
+        heard.nbytes += window.arrived(slots)
+        once = window.times[slots] == 1
+        if not once.all():
+            slots = slots[once]
+        if len(slots):
+            self._evidence.arrived(window, slots)
 
     def _read_bitmaps(
-        self, rows: Rows, cacks: npt.NDArray[np.int64]
+        self, rows: Rows, cacks: list[int], top: int
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Of the packets from ``una`` to ``next``: which are said to have arrived, and which not to have."""
         una, size = self._window.una, self._window.next - self._window.una
         arrived: npt.NDArray[np.bool_] = np.zeros(size, bool)
         missing: npt.NDArray[np.bool_] = np.zeros(size, bool)
-        arrived[: max(0, int(cacks.max()) + 1 - una)] = True
-        octets = rows["bitmap"].astype("<u8").view("u1").reshape(-1, 8)
-        bits = np.unpackbits(octets, axis=1, bitorder="little").view(bool)
-        for n, (cack, offset) in enumerate(zip(cacks.tolist(), rows["sack_offset"].tolist(), strict=True)):
+        if top >= una:
+            arrived[: top + 1 - una] = True
+        bits = np.unpackbits(rows["bitmap"].astype("<u8").view("u1"), bitorder="little").view(bool)
+        for n, (cack, offset) in enumerate(zip(cacks, rows["sack_offset"].tolist(), strict=True)):
             first = cack + offset - una
             low, high = max(first, 0), min(first + 64, size)
             if low < high:
-                arrived[low:high] |= bits[n, low - first : high - first]
-                low = max(low, cack + 1 - una)
-                if low < high:
-                    missing[low:high] |= ~bits[n, low - first : high - first]
+                part = bits[64 * n + low - first : 64 * n + high - first]
+                arrived[low:high] |= part
+                above = max(low, cack + 1 - una)
+                if above < high:
+                    missing[above:high] |= ~part[above - low :]
         return arrived, missing
 
-    def _read_triggers(self, rows: Rows, cacks: npt.NDArray[np.int64], fresh: bool, heard: Heard, now_ns: int) -> None:
+    def _read_triggers(self, rows: Rows, cacks: list[int], fresh: bool, heard: Heard, now_ns: int) -> None:
         """Round trips, and what is known to have arrived in spite of several transmissions: by stamp and EV."""
         window = self._window
-        psn = cacks + rows["ack_psn_offset"]
-        slots = psn & window.mask
-        evs = self._evs.index_of(rows["entropy"])
-        probed = rows["pr"] != 0
-        known = (psn < window.next) & (psn >= window.next - window.mask) & (window.times[slots] > 0) & ~probed
-        known &= (window.stamp[slots] == rows["stamp"]) & (window.ev[slots] == evs)
-        slots = slots[known]
-        if len(slots):
-            self._evidence.arrived(window, slots)
-            if fresh:
-                planes = self._planes[window.ev[slots]].tolist()
-                for plane, sent_ns in dict(zip(planes, window.sent_ns[slots].tolist(), strict=True)).items():
-                    heard.rtt_ns = now_ns - sent_ns
-                    self._round_trips.sample(plane, heard.rtt_ns)
-        if probed.any():
-            answers = rows[probed]
-            sent = [at for stamp, at in self._probes if stamp == int(answers["stamp"][-1])]
-            if sent:
-                self._evidence.arrived_sent_at(sent[-1])
-                heard.proven = int(evs[probed][-1])
+        evs: list[int] = self._evs.index_of(rows["entropy"]).tolist()
+        oldest = window.next - window.mask
+        round_trips: dict[int, int] = {}
+        for cack, offset, ev, stamp, probed in zip(
+            cacks, rows["ack_psn_offset"].tolist(), evs, rows["stamp"].tolist(), rows["pr"].tolist(), strict=True
+        ):
+            psn = cack + offset
+            slot = psn & window.mask
+            if probed:
+                heard.probed = True
+                sent = [at for known, at in self._probes if known == stamp]
+                if sent:
+                    self._evidence.arrived_sent_at(sent[-1])
+                    heard.proven = ev
+            elif oldest <= psn < window.next and window.stamp[slot] == stamp and window.ev[slot] == ev:
+                times = window.times[slot]
+                if times > 1:
+                    self._evidence.arrived_again(window, slot)
+                if times:
+                    round_trips[self._planes[ev]] = now_ns - int(window.sent_ns[slot])
+        if fresh:
+            for plane, rtt_ns in round_trips.items():
+                heard.rtt_ns = rtt_ns
+                self._round_trips.sample(plane, rtt_ns)

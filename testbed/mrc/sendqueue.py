@@ -105,6 +105,9 @@ class SendQueue:
 
     def rows(self, psn: int, count: int) -> Rows:
         """``count`` packets from ``psn``, the first never sent, as WRITE_OUT rows; path and stamp are left 0."""
+        slot = self._cursor & _RING
+        if psn + count <= self._end[slot]:
+            return self._rows_of_one(slot, psn, count)
         messages = np.arange(self._cursor, min(self._cursor + count, self.posted)) & _RING
         counts = np.minimum(self._end[messages], psn + count)
         counts[1:] -= counts[:-1].copy()
@@ -122,6 +125,28 @@ class SendQueue:
         rows["length"] = np.minimum(rows["dma_length"] - offset, self._pmtu)
         rows["va"] += offset
         rows["source"] += offset
+        return rows
+
+    def _rows_of_one(self, slot: int, psn: int, count: int) -> Rows:
+        """The same, where all are of one message."""
+        rows = np.empty(count, WRITE_OUT)
+        rows[:] = self._packets[slot]
+        within = psn - int(self._first[slot])
+        rows["psn"] = np.arange(psn, psn + count) & PSN_MASK
+        offset = np.arange(within * self._pmtu, (within + count) * self._pmtu, self._pmtu, dtype="u8")
+        rows["va"] += offset
+        rows["source"] += offset
+        rows["length"] = self._pmtu
+        kind = int(rows["opcode"][0])
+        rows["opcode"] = _OPCODES[kind]
+        if within == 0:
+            rows["opcode"][0] = _OPCODES[kind | _FIRST]
+        if psn + count == self._end[slot]:
+            rows["opcode"][-1] = _OPCODES[kind | _LAST | (_FIRST if within + count == 1 else 0)]
+            rows["length"][-1] = int(rows["dma_length"][0]) - (within + count - 1) * self._pmtu
+            count -= 1
+        if self._solicited:
+            rows["flags"][:count] &= 0xFF ^ int(Flag.SE)
         return rows
 
     def sent_to(self, psn: int) -> None:
