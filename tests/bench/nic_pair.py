@@ -24,6 +24,7 @@ from testbed.fabric.netns.fabric import NetnsFabric, bring_up
 from testbed.lab import Lab
 from testbed.mrc.datapath.nic import SoftNic, be_undisturbed
 from testbed.mrc.datapath.plan import NicPlan
+from testbed.mrc.datapath.stages import Stage
 from testbed.mrc.nscc.tuning import nscc_for
 from testbed.mrc.qp import QpAttributes
 from testbed.mrc.queuepair import QueuePair
@@ -109,6 +110,7 @@ def _agent(options: argparse.Namespace) -> int:
 
         profile = cProfile.Profile()
         profile.enable()
+    nic.stages.end(Stage.OUTSIDE)
     before, began, cpu = nic.counters(), time.monotonic_ns(), time.process_time_ns()
     run = _latency if options.latency else _throughput
     result = run(nic, list(zip(ours, remotes, strict=True)), region.va, options)

@@ -17,10 +17,10 @@ from testbed.mrc.datapath.display import Display
 from testbed.mrc.datapath.outlet import Outlet
 from testbed.mrc.datapath.pacing import FULL, GATHER_NS, Pacing
 from testbed.mrc.datapath.plan import ADDRESS_BYTES, NicPlan, packed_address
-from testbed.mrc.datapath.ports import PlaneTable, PortWatch, indices
+from testbed.mrc.datapath.ports import PlaneTable, PortWatch, check_mtu, indices
 from testbed.mrc.datapath.receiver import BURST, Receiver
 from testbed.mrc.datapath.recorder import Recorder
-from testbed.mrc.datapath.ring import NET_AT, frame_bytes, open_ring
+from testbed.mrc.datapath.ring import HEADERS, NET_AT, TRAILER, frame_bytes, open_ring
 from testbed.mrc.datapath.sender import BATCH, CONTROL_BATCH, Sender, path_table
 from testbed.mrc.datapath.shared import NicFiles
 from testbed.mrc.datapath.stages import Stage, Stages
@@ -76,6 +76,7 @@ class SoftNic:
         self._recorder = Recorder(paths.ev, paths.plane)
         with ExitStack() as undo, inside(plan.netns_fd, plan.host):
             planes = indices(plan.ports, plan.host)
+            check_mtu(plan.ports, HEADERS + plan.settings.pmtu + TRAILER, plan.host)
             self._ports = PortWatch(planes)
             undo.callback(self._ports.close)
             undo.callback(open_silencer(plan.host).close)
@@ -221,6 +222,7 @@ class SoftNic:
 
         Returns how many packets were received and sent.
         """
+        self.stages.end(Stage.OUTSIDE)
         self._wait(wait_ns)
         received = self._receiver.step()
         self._pacing.round_ended(received)

@@ -6,6 +6,7 @@ Message layouts: linux/netlink.h, linux/rtnetlink.h; flags: linux/if.h.
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Sequence
@@ -14,11 +15,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from testbed.errors import InfrastructureError, nearest
+from testbed.errors import InfrastructureError, UsageError, nearest
 
 _NETLINK_ROUTE, _GROUP_LINK = 0, 1
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _REQUEST_DUMP = 0x301
+_SIOCGIFMTU = 0x8921
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _HEADER = struct.Struct("=IHHII")
 _INTERFACE = struct.Struct("=BBHiII")
@@ -56,6 +58,22 @@ def indices(ports: Sequence[Port], host: str) -> dict[int, int]:
                 remedy="bring the fabric up first, or correct the port's name in the plan",
             ) from error
     return found
+
+
+def check_mtu(ports: Sequence[Port], need: int, host: str) -> None:
+    """Raise UsageError for a port, in the current namespace, whose MTU is below ``need`` bytes."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        for port in ports:
+            asked = struct.pack("16si20x", port.name.encode(), 0)
+            (mtu,) = struct.unpack_from("i", fcntl.ioctl(any_socket, _SIOCGIFMTU, asked), 16)
+            if mtu < need:
+                raise UsageError(
+                    "the path MTU does not fit a port",
+                    where=f"{host}, {port.name}",
+                    found=f"an MTU of {mtu} bytes",
+                    expected=f"at least {need}: the payload, both IPv6 headers, and MRC's",
+                    remedy="choose a smaller `pmtu`, or a larger MTU for the links",
+                )
 
 
 class PlaneTable:

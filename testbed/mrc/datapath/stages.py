@@ -9,24 +9,25 @@ from enum import IntEnum
 class Stage(IntEnum):
     """Stages of the loop.
 
-    WAIT: ppoll, while there is nothing to do. GATHER: ppoll, for more packets to share a round. TAKE: finding
-    packets in the ring and giving them back. DECODE: bytes to rows. RECEIVE: the engine's work on them, without
-    PLACE, the copying of payloads into memory, and MESSAGES, what the workload does with those that are complete.
-    TRANSMIT: the engine's work on what to send. ENCODE: rows to bytes. SEND: in sendmmsg, where on veth links the
-    kernel also does the work of every hop. RECORD: samples, counters, events.
+    OUTSIDE: between two rounds: the workload. WAIT: ppoll, while there is nothing to do. GATHER: ppoll, for more
+    packets to share a round. TAKE: finding packets in the ring and giving them back. DECODE: bytes to rows. RECEIVE:
+    the engine's work on them, without PLACE, the copying of payloads into memory, and MESSAGES, what the workload does
+    with those that are complete. TRANSMIT: the engine's work on what to send. ENCODE: rows to bytes. SEND: in
+    sendmmsg, where on veth links the kernel also does the work of every hop. RECORD: samples, counters, events.
     """
 
-    WAIT = 0
-    GATHER = 1
-    TAKE = 2
-    DECODE = 3
-    RECEIVE = 4
-    PLACE = 5
-    MESSAGES = 6
-    TRANSMIT = 7
-    ENCODE = 8
-    SEND = 9
-    RECORD = 10
+    OUTSIDE = 0
+    WAIT = 1
+    GATHER = 2
+    TAKE = 3
+    DECODE = 4
+    RECEIVE = 5
+    PLACE = 6
+    MESSAGES = 7
+    TRANSMIT = 8
+    ENCODE = 9
+    SEND = 10
+    RECORD = 11
 
 
 class Stages:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from testbed.errors import BedError
 from testbed.kernel import open_sender, open_silencer
 from testbed.mmsg import IOVEC, MMSGHDR, SOCKADDR_IN6
 from testbed.mrc.datapath.outlet import Outlet
 from testbed.mrc.datapath.plan import NicPort
-from testbed.mrc.datapath.ports import PortWatch, indices
+from testbed.mrc.datapath.ports import PortWatch, check_mtu, indices
 from testbed.mrc.datapath.ring import NET_AT, PacketRing, frame_bytes
 from testbed.mrc.datapath.waiting import Waiter
 
@@ -197,9 +198,16 @@ def carrier() -> dict[str, Any]:
     ip = ["ip", "-batch", "-"]
     text = "link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up\n"
     subprocess.run(ip, input=text, text=True, check=True)
-    watch = PortWatch(indices([NicPort(3, "v0", "::1")], "here"))
+    port = NicPort(3, "v0", "::1")
+    complaints = []
+    for made, asked in ((port, 1500), (port, 1501), (NicPort(0, "v9", "::1"), 0)):
+        try:
+            check_mtu([made], asked, "here") if asked else indices([made], "here")
+        except BedError as error:
+            complaints.append(str(error))
+    watch = PortWatch(indices([port], "here"))
     waiter = Waiter(-1, watch.fileno(), -1)
-    told = {"first": changes(watch, waiter)}
+    told: dict[str, Any] = {"complaints": complaints, "first": changes(watch, waiter)}
     for what in ("v1 down", "v1 up", "v0 down", "v0 up"):
         name, state = what.split()
         subprocess.run(["ip", "link", "set", name, state], check=True)

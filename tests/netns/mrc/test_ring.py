@@ -93,4 +93,12 @@ def test_a_full_socket_leaves_a_batch_pending_and_never_waits(ran: dict[str, Any
 def test_carrier_lost_and_found_at_either_end_is_told(ran: dict[str, Any]) -> None:
     down, up = [[3, False]], [[3, True]]
     expected = {"first": up, "v1 down": down, "v1 up": up, "v0 down": down, "v0 up": up, "gone": down}
-    assert ran["carrier"] == expected
+    assert {what: ran["carrier"][what] for what in expected} == expected
+
+
+def test_a_port_that_is_missing_or_too_small_is_named(ran: dict[str, Any]) -> None:
+    too_small, missing = ran["carrier"]["complaints"]
+    assert "here, v0: the path MTU does not fit a port" in too_small
+    assert "an MTU of 1500 bytes" in too_small
+    assert "v9 for plane 0" in missing
+    assert "nearest:  v" in missing

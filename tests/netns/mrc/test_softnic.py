@@ -18,6 +18,8 @@ from testbed.mrc.datapath.shared import NicFiles
 from testbed.mrc.nscc.tuning import nscc_for
 from testbed.mrc.rows import EvCause, Status
 from testbed.mrc.settings import Settings
+from testbed.pressure import Pressure, PressureReading
+from testbed.record import Event
 from testbed.samples import SampleFlag
 from tests.netns.conftest import realise
 from tests.netns.mrc.nic_plans import plans
@@ -192,23 +194,25 @@ def test_a_link_that_goes_down_is_seen_within_ten_milliseconds(fabric: NetnsFabr
     run = Run(fabric, "ports")
     run.until_ready()
     link = fabric.link(f"{A}:p3~p3-t0-0")
-    downs, ups = [], []
-    for _ in range(3):
-        downs.append(fabric.set_link(link, up=False))
-        _wait_for_event(run, len(downs), up=False)
-        ups.append(fabric.set_link(link, up=True))
-        _wait_for_event(run, len(ups), up=True)
+    happened: list[tuple[Event, Pressure]] = []
+    for _ in range(5):
+        for up in (False, True):
+            before = PressureReading.take()
+            event = fabric.set_link(link, up=up)
+            _wait_for_event(run, len(happened) + 1)
+            happened.append((event, PressureReading.take().since(before)))
     os.close(run.control)
     result = run.results()["ports"]
-    events = _port_events(run)
-    for told, happened in ((0, downs), (1, ups)):
-        delays = [
-            (row["t_ns"] - (event.t_ns - event.uncertainty_ns)) / 1e6
-            for row, event in zip(events[events["after"] == told], happened, strict=True)
-        ]
-        print(f"{'up' if told else 'down'} seen after {delays} ms")
-        assert min(delays) < 10, "the median would do on a free machine; one proves that nothing polls slower"
-        assert max(delays) < 1000
+    rows = _port_events(run)
+    assert rows["after"].tolist() == [0, 1] * 5
+    delays_ms = []
+    for (event, pressure), row in zip(happened, rows, strict=True):
+        delay_ms = (int(row["t_ns"]) - (event.t_ns - event.uncertainty_ns)) / 1e6
+        # What tasks waited for a processor meanwhile is the machine's share of the delay, not the NIC's.
+        starved_ms = 1e3 * (1.0 if pressure.cpu_some_s is None else pressure.cpu_some_s)
+        assert delay_ms < 10 + starved_ms, f"{event.what} was seen after {delay_ms} ms"
+        delays_ms.append(delay_ms)
+    assert min(delays_ms) < 10
     assert result["status"] == [Status.SUCCESS]
     assert result["exact"]
     assert result["ports"] == list(range(8))
@@ -220,9 +224,9 @@ def _port_events(run: Run) -> Any:
     return events[(events["plane"] == 3) & (events["cause"] == EvCause.LOCAL_PORT) & (events["ev"] == 0xFFFFFFFF)]
 
 
-def _wait_for_event(run: Run, count: int, *, up: bool) -> None:
+def _wait_for_event(run: Run, count: int) -> None:
     deadline = time.monotonic() + _WAIT_S
-    while (_port_events(run)["after"] == up).sum() < count:
+    while len(_port_events(run)) < count:
         assert run.process.poll() is None, run.process.output()
         assert time.monotonic() < deadline, "the port's change was not told in time"
         time.sleep(0.002)  # The poll interval of a wait with a deadline.
