@@ -44,6 +44,7 @@ class Bench:
         row["bitmap"] = sum(1 << (one - cack - 1) for one in ones)
         row["ooo_count"] = more.pop("ooo_count", len(ones))
         row["rcvd_units"] = units
+        row["stamp"] = 0xFFFF
         for name, value in more.items():
             row[name] = value
         self.requester.on_sacks(row, now_ns)
