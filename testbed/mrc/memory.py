@@ -113,11 +113,9 @@ class Memory:
 
         A write of no bytes always is, whatever its key (IBTA C9-88).
         """
-        good: npt.NDArray[np.bool_] = length == 0
+        good: npt.NDArray[np.bool_] | None = None
         keys = set(rkey.tolist())
-        for key in keys:
-            if key not in self._open:
-                continue
+        for key in keys & self._open.keys():
             start, size = self._open[key]
             # An address below the region wraps to an offset that is negative as a signed number, or lies beyond its
             # end, because no region wraps around the end of the address space.
@@ -126,7 +124,10 @@ class Memory:
             inside &= offset >= 0
             if len(keys) > 1:
                 inside &= rkey == key
-            good |= inside
+            good = inside if good is None else good | inside
+        if good is None or np.count_nonzero(good) < good.size:
+            nothing: npt.NDArray[np.bool_] = length == 0
+            good = nothing if good is None else good | nothing
         return good
 
     def permits_one(self, rkey: int, va: int, length: int) -> bool:
@@ -156,21 +157,24 @@ class Memory:
         start = rows["at"].astype(np.int64)
         good, index = self.check(rows["rkey"], rows["va"], length)
         good &= (frame < len(frames)) & (start + length <= frames.shape[1])
-        rest = np.flatnonzero(good & (length > 0))
+        rest = (good & (length > 0)).nonzero()[0]
         while rest.size:
             first = rest[0]
-            same = rest[(index[rest] == index[first]) & (length[rest] == length[first]) & (start[rest] == start[first])]
+            alike = (index[rest] == index[first]) & (length[rest] == length[first]) & (start[rest] == start[first])
+            same = rest[alike]
             region = self._regions[index[first]]
-            assert region is not None  # check() refuses keys of closed regions
+            assert region is not None  # permits() refuses keys of closed regions
             offset = (rows["va"][same] - np.uint64(region.va)).view(np.int64)
-            size = int(length[first])
-            in_line = (offset - offset[0]) % size == 0
-            same, offset = same[in_line], offset[in_line]
-            phase = int(offset[0]) % size
-            lines = region.data[phase : phase + (region.length - phase) // size * size].reshape(-1, size)
-            payload = slice(int(start[first]), int(start[first]) + size)
-            lines[_run((offset - phase) // size)] = frames[_run(frame[same].astype(np.int64)), payload]
-            rest = rest[~np.isin(rest, same, assume_unique=True)]
+            size, begin = int(length[first]), int(start[first])
+            line, phase = np.divmod(offset, size)
+            in_line = phase == phase[0]
+            if np.count_nonzero(in_line) < same.size:
+                same, line = same[in_line], line[in_line]
+                alike[alike.nonzero()[0][~in_line]] = False
+            lead = int(phase[0])
+            lines = region.data[lead : lead + (region.length - lead) // size * size].reshape(-1, size)
+            lines[_run(line)] = frames[_run(frame[same].astype(np.int64)), begin : begin + size]
+            rest = rest[~alike]
         return good
 
     def _claim(self) -> int:

@@ -91,7 +91,7 @@ class Peer:
     def reverse_probe_due_ns(self, now_ns: int, period_ns: int) -> int | None:
         """When to look next whether a reverse EV is to be probed; None while there is no reason to."""
         due = self.reverse.next_due_ns()
-        if self.inbound_ns is None or due is None:
+        if self.inbound_ns is None or due is None or not self.qps:
             return None
         if self.outbound_ns is not None:
             due = max(due, self.outbound_ns + period_ns + 1)

@@ -99,19 +99,19 @@ class Responder:
         take: npt.NDArray[np.bool_] = ~(window.arrived(psn) | away)
         new, at = rows, psn
         taken = int(np.count_nonzero(take))
-        if 0 < taken < count:
+        if taken < count:
             new, at = rows.take(take.nonzero()[0]), psn[take]
-        if taken > 1 and not is_run(at):
-            repeats = window.repeats(at)
-            if repeats is not None:
-                take[take.nonzero()[0][repeats]] = False
-                new, at = rows.take(take.nonzero()[0]), psn[take]
-                taken = at.size
+        run = taken > 0 and is_run(at)
+        repeats = None if run else window.repeats(at)
+        if repeats is not None:
+            take[take.nonzero()[0][repeats]] = False
+            new, at = rows.take(take.nonzero()[0]), psn[take]
+            taken = at.size
         if taken:
-            wrong = self._apply(new, at)
+            wrong = self._apply(new, at, run)
             if wrong is not None:
                 return self._fail(wrong, take)
-            self._sacks.arrived(chunks_of(at), taken, _trigger(new, at, -1))
+            self._sacks.arrived(chunks_of(at, run), taken, _trigger(new, at, -1))
         if taken < count:
             self._answer_others(rows, psn, take, away, beyond)
         else:
@@ -176,17 +176,17 @@ class Responder:
             wrong = self._settle(taken, sum(p.length for p in packets)) or wrong
         if wrong is not None:
             return self._fail(wrong, take)
-        triggers = [Trigger(n, p.ev, p.stamp) for p, n in zip(packets, psn, strict=True)]
-        self._sacks.arrived({n >> CHUNK_BITS for n in psn}, taken, triggers[-1])
-        for packet, trigger in zip(packets, triggers, strict=True):
-            if packet.ecn == _CE:
+        last = packets[-1]
+        self._sacks.arrived({n >> CHUNK_BITS for n in psn}, taken, Trigger(psn[-1], last.ev, last.stamp))
+        for p, n in zip(packets, psn, strict=True):
+            if p.ecn == _CE:
                 self.counters.np_ecn_marked_roce_packets += 1
-                self._sacks.mark(trigger)
-            if packet.flags & _URGENT:
-                self._sacks.ask(trigger)
+                self._sacks.mark(Trigger(n, p.ev, p.stamp))
+            if p.flags & _URGENT:
+                self._sacks.ask(Trigger(n, p.ev, p.stamp))
         return take
 
-    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64]) -> Wrong | None:
+    def _apply(self, rows: Rows, psn: npt.NDArray[np.int64], run: bool) -> Wrong | None:
         """Take first arrivals into account; those before the first that is at fault, where one is."""
         permitted = self._memory.permits(rows["rkey"], rows["va"], rows["length"])
         count = psn.size
@@ -198,7 +198,7 @@ class Responder:
             wrong = self._wrong(syndrome, rows["msn"].item(taken), psn.item(taken), taken)
             rows, psn = rows[:taken], psn[:taken]
         if taken:
-            self.counters.out_of_sequence += self._window.add(psn)
+            self.counters.out_of_sequence += self._window.add(psn, run)
             wrong = self._settle(taken, int(np.add.reduce(rows["length"]))) or wrong
         return wrong
 

@@ -124,10 +124,7 @@ class Sender:
 
     def _emit_new(self, now_ns: int, most: int) -> Rows:
         window = self._window
-        count = min(most, self._queue.end_psn - window.next, window.una + self._allowed - window.next)
-        if count <= 0:
-            return np.zeros(0, WRITE_OUT)
-        rows = self._queue.rows(window.next, count)
+        rows = self._queue.rows(window.next, most)
         rows = rows[: self._fitting(rows["length"])]
         if not len(rows):
             return rows

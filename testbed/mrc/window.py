@@ -17,9 +17,9 @@ def is_run(psn: npt.NDArray[np.int64]) -> bool:
     return psn.size == 1 or int(np.count_nonzero(psn[1:] - psn[:-1] == 1)) == psn.size - 1
 
 
-def chunks_of(psn: npt.NDArray[np.int64]) -> Iterable[int]:
-    """The chunks (PSN // 64) that ``psn`` (n,), n > 0, are in, each once at least."""
-    if is_run(psn):
+def chunks_of(psn: npt.NDArray[np.int64], run: bool) -> Iterable[int]:
+    """The chunks (PSN // 64) that ``psn`` (n,), n > 0, are in, each once at least; ``run``: is_run() of them."""
+    if run:
         return range(psn.item(0) >> CHUNK_BITS, (psn.item(-1) >> CHUNK_BITS) + 1)
     chunks: list[int] = (psn >> CHUNK_BITS).tolist()
     return chunks
@@ -73,15 +73,15 @@ class ReceiveWindow:
         again[np.unique(psn, return_index=True)[1]] = False
         return again
 
-    def add(self, psn: npt.NDArray[np.int64]) -> int:
-        """Take first arrivals, in the window and in order of arrival, shape (n,), n > 0.
+    def add(self, psn: npt.NDArray[np.int64], run: bool) -> int:
+        """Take first arrivals, in the window and in order of arrival, shape (n,), n > 0; ``run``: is_run() of them.
 
         Returns:
             How many came out of sequence: not next above the highest before.
         """
         self._have[psn & self._mask] = True
         self._advance(psn.size)
-        if is_run(psn) and psn.item(0) > self.top:
+        if run and psn.item(0) > self.top:
             skipped = psn.item(0) - self.top > 1
             self.top = psn.item(-1)
             return int(skipped)

@@ -135,7 +135,10 @@ class Packing:
         constants |= {"BTH.opcode": self.opcode, "BTH.m": 1, "BTH.p_key": P_KEY}
         constant = Bits(table, headers, list(constants)).pack(list(constants.values()))
         flags = Bits(table, headers, [f"BTH.{name}" for name in FLAG_FIELDS.values()])
-        self._by_flags = [constant | flags.pack([bool(value & flag) for flag in FLAG_FIELDS]) for value in range(32)]
+        self._by_flags = [
+            constant | flags.pack([value & flag != 0 for flag in map(int, FLAG_FIELDS)])
+            for value in range(1 << len(FLAG_FIELDS))
+        ]
         self._queue_pair = Bits(table, headers, ["BTH.dqp", "BTH.psn"])
         self._contexts = Bits(table, headers, [f"{kind.contexts}.{name}" for name in _CONTEXTS if kind.contexts])
 

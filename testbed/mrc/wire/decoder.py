@@ -101,6 +101,8 @@ class Decoder:
         count = end - first
         if count > len(self._heads):
             raise ValueError(f"{count} packets for a decoder of {len(self._heads)}")
+        if not count:
+            return Received()
         heads = self._heads[:count]
         heads[:] = self._ring[first:end, self._at : self._at + HEAD_BYTES]
         np.bitwise_or(heads.view(np.uint64), _MASK_WORDS, out=self._masked_words[:count])

@@ -60,14 +60,15 @@ class _Plan:
 
 def _plan(table: Table, shape: Shape) -> _Plan:
     constants = {"BTH.m": 1, "BTH.p_key": P_KEY, "TSETH.ftype": table.value("tseth_ftype", "TIMESTAMP")}
-    fixed = np.zeros((256, HEAD_BYTES), np.uint8)
+    constant = np.zeros(HEAD_BYTES, np.uint8)
     for name, value in constants.items():
         if name in shape.fields:
-            shape.put(fixed[0], name, value)
-    fixed[1:] = fixed[0]
-    for flags in range(256):
-        for flag, name in FLAG_FIELDS.items():
-            shape.put(fixed[flags], f"BTH.{name}", bool(flags & flag))
+            shape.put(constant, name, value)
+    fixed = np.repeat(constant[None], 256, axis=0)
+    for flag, name in FLAG_FIELDS.items():
+        bit = np.zeros(HEAD_BYTES, np.uint8)
+        shape.put(bit, f"BTH.{name}", 1)
+        fixed[np.arange(256) & int(flag) != 0] |= bit
     order, kept = np.zeros(HEAD_BYTES, np.intp), np.zeros(HEAD_BYTES, np.uint8)
     for wire, row in byte_pairs(shape, WRITE_OUT, {**WRITE_COLUMNS, "BTH.dqp": "dqp"}):
         order[wire], kept[wire] = row, 0xFF

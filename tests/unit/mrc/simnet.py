@@ -78,6 +78,7 @@ class Network:
     Attributes:
         paths: by (source, destination, EV index).
         cut: (host, plane) whose cable is out, both ways: packets vanish.
+        swallowed: kinds of packets that vanish everywhere.
         carried: packets put on each path, by kind.
     """
 
@@ -90,6 +91,7 @@ class Network:
         self.evs = np.arange(0x10000, 0x10000 + evs).astype("u4")
         self.paths = {(a, b, e): Path() for a in range(hosts) for b in range(hosts) if a != b for e in range(evs)}
         self.cut: set[tuple[int, int]] = set()
+        self.swallowed: set[str] = set()
         self.carried: dict[tuple[int, int, int, str], int] = {}
         self.placed = 0
         self._random = random.Random(seed)
@@ -250,7 +252,12 @@ class Network:
         key = (source, to, ev, kind)
         self.carried[key] = self.carried.get(key, 0) + 1
         path, plane = self.paths[source, to, ev], int(self.planes[ev])
-        if (source, plane) in self.cut or (to, plane) in self.cut or self._random.random() < path.drop:
+        if (
+            kind in self.swallowed
+            or (source, plane) in self.cut
+            or (to, plane) in self.cut
+            or self._random.random() < path.drop
+        ):
             return
         size = len(packet)
         if kind == "writes":

@@ -154,14 +154,54 @@ def test_a_port_that_goes_down_at_either_end_takes_its_plane_out_and_back(end: i
     assert set(statuses(network.hosts[0])) == {Status.SUCCESS}
 
 
+def test_what_is_in_flight_on_a_port_that_goes_down_is_sent_again_at_once() -> None:
+    network = Network()
+    one, _ = network.connect()
+    network.post(0, one, 1, 40 * PMTU, 0)
+    network.step(network.now_ns + MS)
+    began = network.now_ns
+    network.port(0, 1, up=False)
+    network.run(network.quiet, 1_000 * MS)
+    assert network.now_ns - began <= RTT + MS
+    counts = network.hosts[0].engine.counters()
+    assert counts["mrc_port_retransmits"] == counts["mrc_retransmits"] == 10
+    assert counts["packet_seq_err"] == 0
+
+
+def test_sacks_tell_of_ports_where_no_announcement_gets_through() -> None:
+    network = Network()
+    network.swallowed = {"endpoints"}
+    one, _ = network.connect()
+    keep_busy(network, one, 20 * MS)
+    network.port(1, 1, up=False)
+    keep_busy(network, one, 40 * MS)
+    assert one.connection is not None
+    assert one.connection.evs.usable_planes.tolist() == [0, 2, 3]
+    network.port(1, 1, up=True)
+    keep_busy(network, one, 40 * MS)
+    assert one.connection.evs.usable_planes.tolist() == [0, 1, 2, 3]
+
+
+def test_complete_silence_retires_the_ev_of_the_oldest_packet() -> None:
+    network = Network()
+    one, _ = network.connect()
+    network.post(0, one, 1, 1, 0)
+    network.swallowed = {"writes", "probes"}
+    network.run_for(SETTINGS.ack_timeout_ns + MS)
+    (event,) = retired(network)
+    (used,) = (ev for (_, _, ev, kind) in network.carried if kind == "writes")
+    assert (event["ev"], event["cause"]) == (network.evs[used], EvCause.TIMEOUT)
+    network.swallowed.clear()
+    network.run(network.quiet, 500 * MS)
+
+
 def test_ports_are_announced_until_answered_and_eight_times_at_most() -> None:
     network = Network()
     network.connect()
     network.port(0, 1, up=False)
     network.run_for(100 * MS)
     assert network.hosts[0].engine.counters()["mrc_port_updates_sent"] == 1
-    for path in network.paths.values():
-        path.drop = 1.0
+    network.swallowed = {"endpoints"}
     network.port(0, 1, up=True)
     network.run_for(200 * MS)
     assert network.hosts[0].engine.counters()["mrc_port_updates_sent"] == 1 + 8

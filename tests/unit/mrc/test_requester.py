@@ -44,6 +44,7 @@ class Bench:
         row["bitmap"] = sum(1 << (one - cack - 1) for one in ones)
         row["ooo_count"] = more.pop("ooo_count", len(ones))
         row["rcvd_units"] = units
+        row["stamp"] = 0xFFFF
         for name, value in more.items():
             row[name] = value
         self.requester.on_sacks(row, now_ns)
@@ -298,6 +299,20 @@ def test_silence_is_looked_into_before_the_ack_timer_expires() -> None:
     one.sack(2, now_ns=due + MS, pr=1, stamp=int(probe["stamp"]))
     assert (one.requester.emit(due + MS, 64)["psn"] - one.first).tolist() == [3]
     assert one.evs.states[rows["path"][3]] == EvState.ASSUMED_BAD
+
+
+def test_from_the_second_expiry_on_the_oldest_packet_goes_again_whatever_the_window_says() -> None:
+    one = bench(settings=replace(SETTINGS, nscc=replace(KNOBS, max_cwnd=2 * PMTU, initial_cwnd=2 * PMTU)))
+    post(one, 2 * PMTU)
+    rows = one.requester.emit(0, 64)
+    timeout = SETTINGS.ack_timeout_ns
+    assert len(one.requester.on_timer(timeout)) == 1
+    assert one.requester.ready(timeout) == 0
+    one.destination.sent(5 * PMTU)  # another queue pair fills the window
+    assert len(one.requester.on_timer(2 * timeout)) == 2
+    (again,) = one.requester.emit(2 * timeout, 64)
+    assert again["psn"] == one.first
+    assert again["path"] != rows["path"][0]
 
 
 _ANY_SACK = st.tuples(

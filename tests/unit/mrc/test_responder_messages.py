@@ -56,6 +56,15 @@ def test_plain_writes_complete_out_of_order_and_each_says_so() -> None:
     assert acks(receiver) == [(Syndrome.ACK, 3, 3, 0)], "the cumulative one covers all three"
 
 
+def test_what_became_cumulative_before_it_was_told_is_not_told_alone() -> None:
+    receiver = Receiver()
+    rows = packets(receiver.region, [(PMTU, None)] * 4)
+    receiver.take(rows[[1]])
+    receiver.take(rows[[3]])
+    receiver.take(rows[[0]])
+    assert acks(receiver) == [(Syndrome.ACK, 3, 3, Flag.R), (Syndrome.ACK, 2, 1, 0)]
+
+
 def test_a_write_with_immediate_waits_for_all_before_it() -> None:
     receiver = Receiver()
     rows = packets(receiver.region, [(PMTU, None), (2 * PMTU, 0xAABB), (PMTU, None), (0, 7)])

@@ -44,15 +44,16 @@ def test_a_sack_after_so_many_packets() -> None:
 
 
 @pytest.mark.parametrize("flag", [Flag.A, Flag.RTX])
-def test_a_sack_at_once_by_flag(flag: Flag) -> None:
+@pytest.mark.parametrize("more", [[], [7, 8, 9]])
+def test_a_sack_at_once_by_flag(flag: Flag, more: list[int]) -> None:
     receiver = Receiver()
     rows = big(receiver, 10)
     rows["flags"][4] = flag
-    receiver.take(rows[[0, 1, 4, 5]])
+    receiver.take(rows[[0, 1, 4, 5, *more]])
     (sack,) = receiver.out()[0]
     assert (sack["cack_psn"], sack["ack_psn_offset"], sack["entropy"], sack["stamp"]) == (1, 3, 4, 4)
-    assert set_bits(sack) == [0, 1, 4, 5]
-    assert sack["ooo_count"] == 2
+    assert set_bits(sack) == [0, 1, 4, 5, *more]
+    assert sack["ooo_count"] == 2 + len(more)
 
 
 def test_a_duplicate_is_answered_and_not_placed_again() -> None:
@@ -240,3 +241,27 @@ def test_out_of_sequence_counts_arrivals_not_next_above_the_highest() -> None:
     for order, expected in (([0, 1, 2], 0), ([4], 1), ([5], 1), ([3], 2), ([6, 8, 7, 9], 4), ([10, 11], 4)):
         receiver.take(rows[order])
         assert receiver.responder.counters.out_of_sequence == expected
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_a_mark_is_told_once_however_many_chunks_there_are_to_tell(count: int) -> None:
+    receiver = Receiver(size=1 << 17, mpr=4, sack_packets=1000)
+    rows = big(receiver, 500)
+    rows["ecn"][400] = Ecn.CE
+    receiver.take(rows[[100, *range(402 - count, 401)]])
+    sacks = receiver.out()[0]
+    assert sacks["m"].tolist() == [SackMark.SKIP_ONCE, *[SackMark.NONE] * (sacks.size - 1)]
+    assert {tuple(set_bits(s)) for s in sacks} >= {(), (100,)}
+    assert set(sacks["entropy"].tolist()) == {0}
+
+
+def test_in_error_no_sack_or_nack_goes_out_that_was_due_before() -> None:
+    receiver = Receiver(sack_packets=1)
+    rows = big(receiver, 3)
+    cut = rows[[2]]
+    cut["trimmed"] = 1
+    receiver.take(rows[[0]])
+    receiver.take(cut)
+    rows["rkey"] = 0
+    receiver.take(rows[[1]])
+    assert [part.size for part in receiver.out()] == [0, 0, 1]
