@@ -30,7 +30,8 @@ class Heard:
         lost: PSNs that are lost.
         probed: whether a reliability probe was answered. proven: index of the EV by which it got through.
         port_state: the peer's ports that are down, a bit each; None where no SACK was fresh.
-        stale: SACKs older than one seen before. wrong: SACKs of packets that were never sent.
+        stale: SACKs older than one seen before.
+        contradictory: fresh SACKs that say that the port is down by which they were sent.
     """
 
     packets: int = 0
@@ -41,7 +42,7 @@ class Heard:
     proven: int | None = None
     port_state: int | None = None
     stale: int = 0
-    wrong: int = 0
+    contradictory: int = 0
 
 
 class SackReader:
@@ -56,7 +57,7 @@ class SackReader:
         self._round_trips = round_trips
         self._evidence = Evidence(len(planes), round_trips)
         self._memory_ns = _STAMPS * stamp_ns
-        self._units: int | None = None
+        self._units = 0
         self._probes: list[tuple[int, int]] = []  # (stamp, sent_ns)
 
     def probed(self, stamp: int, now_ns: int) -> None:
@@ -75,8 +76,21 @@ class SackReader:
                 window.advance()
         return heard
 
+    def sane(self, rows: Rows) -> Rows:
+        """Those SACK_IN rows that speak of packets and bytes that were sent; nothing of any other is to be believed."""
+        window = self._window
+        una, sent, units = window.una, window.next, window.payload >> 8 & psns.MASK
+        good = [
+            n
+            for n, (cack, received) in enumerate(
+                zip(rows["cack_psn"].tolist(), rows["rcvd_units"].tolist(), strict=True)
+            )
+            if psns.unwrap(cack, una) < sent and psns.distance(received, units) <= 0
+        ]
+        return rows if len(good) == len(rows) else rows[good]
+
     def read(self, rows: Rows, now_ns: int) -> Heard:
-        """SACK_IN rows in order of arrival; those of one moment (same count of received bytes) are one report."""
+        """Sane SACK_IN rows in order of arrival; those of one moment (same count of received bytes) are one report."""
         heard = Heard()
         units = rows["rcvd_units"].tolist()
         begin = 0
@@ -91,17 +105,14 @@ class SackReader:
         una = window.una
         cacks = [psns.unwrap(cack, una) for cack in rows["cack_psn"].tolist()]
         top = max(cacks)
-        if top >= window.next:
-            sane = [n for n, cack in enumerate(cacks) if cack < window.next]
-            heard.wrong += len(rows) - len(sane)
-            if not sane:
-                return
-            rows, cacks = rows[sane], [cacks[n] for n in sane]
-            top = max(cacks)
-        fresh = self._units is None or psns.distance(units, self._units) >= 0
+        fresh = psns.distance(units, self._units) >= 0
         if fresh:
             self._units = units
-            heard.port_state = int(rows["port_state"][-1])
+            ports = int(rows["port_state"][-1])
+            if ports and ports >> int(rows["plane"][-1]) & 1:
+                heard.contradictory += 1
+            else:
+                heard.port_state = ports
         else:
             heard.stale += len(rows)
         self._read_triggers(rows, cacks, fresh, heard, now_ns)

@@ -1,0 +1,174 @@
+"""Hostile packets into a NIC with a transfer under way: what must hold is in :mod:`tests.fuzz.scene`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from testbed.mrc.codes import NackReason
+from testbed.mrc.evs import states
+from testbed.mrc.qp import State
+from tests.fuzz import packets as wire
+from tests.fuzz.nic_target import one_input
+from tests.fuzz.scene import PLANES, Scene
+from tests.unit.mrc.simnet import MS, PMTU, Path
+
+SACK, NACK, ACK, PROBE = (wire.BY_NAME[name] for name in ("SACK", "NACK", "ACK", "PROBE"))
+REQUEST, RESPONSE = wire.BY_NAME["ENDPOINT_REQUEST"], wire.BY_NAME["ENDPOINT_RESPONSE"]
+ONLY, MIDDLE = wire.BY_NAME["WRITE_ONLY"], wire.BY_NAME["WRITE_MIDDLE"]
+
+
+def under_way(*, loss: float = 0.0) -> Scene:
+    """Both hosts in the midst of sending; plane 0 loses nothing."""
+    scene = Scene()
+    for key in scene.network.paths:
+        if key[2] % PLANES:
+            scene.network.paths[key] = Path(drop=loss)
+    for host in (0, 1):
+        for _ in range(3):
+            scene.post(host, 20 * PMTU)
+    scene.run_for(4 * MS)
+    assert all(scene.connection(host).requester.outstanding for host in (0, 1))
+    return scene
+
+
+def crafted(scene: Scene, opcode: int, victim: int = 1, ahead: int = 0, **changes: int) -> bytes:
+    """What the peer would send, with some fields changed: ``SETH_m=2``."""
+    packet = scene.plausible(opcode, victim, ahead=ahead)
+    for name, value in changes.items():
+        header, _, field = name.partition("_")
+        wire.put(packet, f"{header}.{field}" if header != "CC" else name.replace("CC_STATE_", "CC_STATE."), value)
+    return scene.sealed(packet)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_sent_to_a_nic(course: bytes) -> None:
+    one_input(course)
+
+
+# What fuzzing and reading have found
+
+
+@pytest.mark.parametrize("units", [0x7FFFFF, 0x4000, 0xFFFFFF])
+def test_one_sack_that_counts_more_than_was_sent_does_not_silence_those_that_follow(units: int) -> None:
+    scene = under_way(loss=0.3)
+    scene.inject(1, [crafted(scene, SACK, CC_STATE_rcvd_bytes=units)], [0])
+    counters = scene.connection(1).requester.counters
+    assert counters.mrc_wrong_sacks + counters.mrc_stale_sacks == 1
+    heard = counters.mrc_rx_sacks
+    scene.run_for(30 * MS)
+    assert counters.mrc_rx_sacks > heard + 5
+    assert counters.mrc_stale_sacks < 3
+    scene.finish()
+    assert not scene.tainted
+
+
+@pytest.mark.parametrize("opcode", [SACK, REQUEST])
+def test_a_peer_that_says_that_all_its_ports_are_down_says_so_by_one_of_them(opcode: int) -> None:
+    scene = under_way()
+    changes = {"SETH_port_state": 0xFF} if opcode == SACK else {"ERTH_op": 0, "ERTH_port_status_mask": 0xFFFFFFFF}
+    scene.inject(1, [crafted(scene, opcode, BTH_psn=5, **changes)], [2])
+    assert scene.hosts[1].engine.counters()["mrc_wrong_port_states"] == 1
+    assert scene.connection(1).evs.usable_planes.tolist() == list(range(PLANES))
+    scene.finish()
+    assert not scene.tainted
+
+
+def test_a_sack_of_what_was_never_sent_is_not_heeded_at_all() -> None:
+    scene = under_way()
+    connection = scene.connection(1)
+    before, window = connection.evs.states.copy(), scene.qps[1].peer.destination.window()
+    ahead = 1 + connection.requester._window.next - connection.requester._window.una
+    hostile = [
+        crafted(
+            scene, SACK, ahead=ahead, SETH_m=mark, SETH_entropy=0x10000 + mark, CC_STATE_rcv_cwnd_pen=127, SETH_pr=1
+        )
+        for mark in (1, 2)
+    ]
+    scene.inject(1, hostile, [0, 0])
+    assert connection.requester.counters.mrc_wrong_sacks == 2
+    assert np.array_equal(connection.evs.states, before)
+    assert scene.qps[1].peer.destination.window() >= window
+    scene.finish()
+
+
+def test_sacks_to_a_queue_pair_in_error_say_nothing_of_ports_any_more() -> None:
+    scene = under_way()
+    scene.inject(1, [crafted(scene, SACK, SETH_port_state=0b0010)], [0])
+    nack = crafted(scene, NACK, NETH_reason=NackReason.UNEXP_EVENT)
+    scene.inject(1, [nack], [0])
+    assert scene.qps[1].state is State.ERROR
+    peer = scene.qps[1].peer
+    peer.on_update(1, 0, scene.network.now_ns)
+    scene.run_for(10 * MS)
+    scene.inject(1, [crafted(scene, SACK)], [0])
+    assert peer._down == 0
+
+
+# Bounds
+
+
+def _held(root: object) -> int:
+    """Entries of all containers that can be reached from an object, arrays and code aside."""
+    total, seen, todo = 0, set[int](), [root]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, (type, np.ndarray, np.random.Generator)) or callable(one):
+            continue
+        seen.add(id(one))
+        if isinstance(one, dict):
+            total += len(one)
+            todo += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set, frozenset, deque)):
+            total += len(one)
+            todo += one
+        elif type(one).__module__.startswith("testbed"):
+            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            todo += [getattr(one, name) for name in slots if hasattr(one, name)]
+            todo += vars(one).values() if hasattr(one, "__dict__") else []
+    return total
+
+
+def _flood(scene: Scene, number: int) -> list[Callable[[], bytes]]:
+    """Every kind of packet that is taken from the peer without ending the queue pair, different each time."""
+    n = number
+    return [
+        lambda: crafted(scene, SACK, CC_STATE_rcvd_bytes=n, SETH_m=n % 4, SETH_entropy=0x10000 + n % 8, SETH_pr=n & 1),
+        lambda: crafted(scene, SACK, SETH_port_state=n, BTH_psn=n),
+        lambda: crafted(scene, SACK, ahead=-3, SETH_sack_offset=n, SETH_sack_bitmap=0),
+        lambda: crafted(scene, NACK, NETH_reason=(1, 2, 6, 7, 10, 11, 99)[n % 7]),
+        lambda: crafted(scene, ACK, AETH_msn=n * 77, BTH_r=1),
+        lambda: crafted(scene, PROBE, PETH_probe_id=n, PETH_tx_timestamp=n),
+        lambda: crafted(scene, REQUEST, ERTH_op=n % 4, BTH_psn=n, ERTH_port_status_mask=n),
+        lambda: crafted(scene, RESPONSE, EETH_op=n % 4, BTH_psn=n),
+        lambda: crafted(scene, ONLY, ahead=-2, BTH_a=1),
+        lambda: crafted(scene, MIDDLE, ahead=500 + n),
+        lambda: crafted(scene, ONLY, BTH_dqp=n),
+        lambda: bytes([n % 256]) * (n % 300),
+    ]
+
+
+def test_no_memory_is_held_for_hostile_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "LOG_LENGTH", 100)
+    scene = under_way(loss=0.2)
+    engine = scene.hosts[1].engine
+    sizes, times = [], []
+    for flood in range(3):
+        began = time.perf_counter()
+        for batch in range(60):
+            # What the NIC believed of ports and paths it may believe; it must only not pile up.
+            scene.post(1, PMTU)
+            made = [make() for make in _flood(scene, 1000 * flood + 16 * batch)[batch % 12 :: 12]] * 16
+            scene.inject(1, made, [batch % PLANES] * len(made))
+        times.append(time.perf_counter() - began)
+        engine.completions()
+        sizes.append(_held(engine))
+    print(f"entries held {sizes}, seconds for 960 packets each {times}")
+    assert sizes[2] <= sizes[1] + 200
