@@ -63,7 +63,8 @@ def _run(seconds: int) -> int:
         code = _child(
             [*common, f"-max_total_time={seconds}", "-len_control=0", "-print_final_stats=1", str(found), str(CORPUS)]
         )
-        kept = _child([*common, "-merge=1", str(merged), str(CORPUS), str(found)])
+        # By edges alone, and as few courses as cover them: how often one was taken is not worth anybody's time.
+        kept = _child([*common, "-set_cover_merge=1", "-use_counters=0", str(merged), str(CORPUS), str(found)])
         if kept == 0:
             _keep(merged)
     print(f"corpus: {before} courses before, {len(entries())} now", f"; failures in {_CRASHES}" if code else "")

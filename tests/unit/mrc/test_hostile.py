@@ -112,6 +112,17 @@ def test_sacks_to_a_queue_pair_in_error_say_nothing_of_ports_any_more() -> None:
     assert peer._down == 0
 
 
+def test_a_failed_queue_pair_waits_for_nothing() -> None:
+    # Its EVs were to be probed, nobody probed them, and so the NIC found that time overdue in every round.
+    scene = under_way()
+    scene.inject(1, [crafted(scene, SACK, SETH_m=2, SETH_entropy=0x10001)], [0])
+    assert scene.connection(1).evs.next_due_ns() is not None
+    scene.inject(1, [crafted(scene, NACK, NETH_reason=NackReason.UNEXP_EVENT)], [0])
+    assert scene.qps[1].state is State.ERROR
+    assert scene.connection(1).next_due_ns() is None
+    scene.finish()
+
+
 # Bounds
 
 
