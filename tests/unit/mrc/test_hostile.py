@@ -17,7 +17,7 @@ from testbed.mrc.qp import State
 from tests.fuzz import packets as wire
 from tests.fuzz.nic_target import one_input
 from tests.fuzz.scene import PLANES, ROOM, Scene
-from tests.unit.mrc.simnet import MS, PMTU, Path
+from tests.unit.mrc.simnet import MS, PMTU, Path, packed
 
 SACK, NACK, ACK, PROBE = (wire.BY_NAME[name] for name in ("SACK", "NACK", "ACK", "PROBE"))
 REQUEST, RESPONSE = wire.BY_NAME["ENDPOINT_REQUEST"], wire.BY_NAME["ENDPOINT_RESPONSE"]
@@ -60,7 +60,7 @@ HARMLESS: dict[str, tuple[int, dict[str, int]]] = {
     "another's queue pair": (ONLY, {"BTH_dqp": 0x777777}),
     "WRITE from before the window": (ONLY, {"ahead": -5, "RETH_va": 0, "RETH_rkey": 0}),
     "WRITE from half the numbers ago": (ONLY, {"ahead": -(1 << 23), "RETH_va": 0}),
-    "WRITE from beyond the window": (MIDDLE, {"ahead": 128 + 20 + 1, "RETH_va": 0}),
+    "WRITE from beyond the window": (ONLY, {"ahead": 128}),
     "SACK of what was never sent": (SACK, {"ahead": 90}),
     "SACK whose bitmap lies before everything": (SACK, {"SETH_sack_offset": 0x8000, "SETH_sack_bitmap": -1}),
     "SACK whose bitmap lies behind everything": (SACK, {"SETH_sack_offset": 0x7FFF, "SETH_sack_bitmap": -1}),
@@ -94,9 +94,24 @@ HARMLESS: dict[str, tuple[int, dict[str, int]]] = {
 def test_a_transfer_goes_on_after(name: str) -> None:
     opcode, changes = HARMLESS[name]
     scene = under_way(loss=0.05)
-    scene.inject(1, [crafted(scene, opcode, **changes)] * 3, [0] * 3)
+    for number in (1, 3, 9):
+        scene.inject(1, [crafted(scene, opcode, **changes)] * number, [0] * number)
     scene.finish()
     assert not scene.tainted
+
+
+@pytest.mark.parametrize("at", [48, 64], ids=["source", "destination"])
+@pytest.mark.parametrize("opcode", wire.OPCODES, ids=lambda opcode: wire.TABLE.opcodes[opcode].name)
+def test_packets_between_others_are_foreign_and_do_nothing(opcode: int, at: int) -> None:
+    scene = under_way()
+    packet = scene.plausible(opcode, 1)
+    packet[at : at + 16] = packed(7)
+    counters = scene.hosts[1].engine.counters()
+    scene.inject(1, [scene.sealed(packet)], [0])
+    assert {kind for kind, count in scene.kinds.items() if count} == {"dropped foreign"}
+    taken = {"rx_write_requests", "mrc_rx_sacks", "mrc_rx_nacks", "mrc_rx_acks", "mrc_probes_received"}
+    after = scene.hosts[1].engine.counters()
+    assert {name: after[name] for name in taken} == {name: counters[name] for name in taken}
 
 
 END = 1 << 64
