@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAB ?= laptop
 
-.PHONY: help run test lint bench soak clean
+.PHONY: help run test lint bench soak fuzz clean
 
 help: ## What there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ bench: $(VENV)/.test ## Benchmarks, as ratios from one run
 soak: $(VENV)/.test ## The long runs that CI does a part of
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
+fuzz: $(VENV)/.fuzz ## Hostile packets, steered by coverage; what is new goes into the corpus
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 clean: ## Remove the virtual environment and results
 	rm -rf $(VENV) results
 
@@ -38,6 +41,10 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -45,7 +45,12 @@ class Endpoints:
         self._asked: dict[int, _Asked] = {}
         self.down = 0
         self.out: list[Rows] = []
-        self.counters = {"mrc_ev_probes_sent": 0, "mrc_ev_probes_answered": 0, "mrc_port_updates_sent": 0}
+        self.counters = {
+            "mrc_ev_probes_sent": 0,
+            "mrc_ev_probes_answered": 0,
+            "mrc_port_updates_sent": 0,
+            "mrc_wrong_port_states": 0,
+        }
 
     def probe(self, qp: QueuePair, connection: Connection, now_ns: int) -> None:
         """Probe the EVs of a queue pair that are due."""
@@ -110,8 +115,13 @@ class Endpoints:
                 answers[name] = requests[name]
             self.out.append(along(qp.peer.reply_paths(now_ns), answers))
             updates = requests[requests["op"] == PORT_STATUS_UPDATE]
-            for number, mask in zip(updates["psn"].tolist(), updates["port_mask"].tolist(), strict=True):
-                changed |= qp.peer.on_update(number, mask, now_ns)
+            for number, mask, plane in zip(
+                updates["psn"].tolist(), updates["port_mask"].tolist(), updates["plane"].tolist(), strict=True
+            ):
+                if mask >> plane & 1:  # the very port by which it was sent
+                    self.counters["mrc_wrong_port_states"] += 1
+                else:
+                    changed |= qp.peer.on_update(number, mask, now_ns)
         answers = rows[rows["opcode"] == RESPONSE]
         for op, number, stamp in zip(
             answers["op"].tolist(), answers["psn"].tolist(), answers["stamp"].tolist(), strict=True

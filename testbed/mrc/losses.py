@@ -48,19 +48,23 @@ class Evidence:
 
     def __init__(self, evs: int, round_trips: RoundTrips) -> None:
         self._newest = np.full((2, evs), -1, "i8")  # order of transmission, by class (0: first, 1: again) and EV
+        self._newest_order = -1
         self._newest_sent_ns = -1
         self._round_trips = round_trips
 
     def arrived(self, window: SendWindow, slots: Indices) -> None:
-        """These packets were sent once only, and have arrived."""
-        np.maximum.at(self._newest[0], window.ev[slots], window.order[slots])
-        self.arrived_sent_at(int(np.maximum.reduce(window.sent_ns[slots])))
+        """These packets, ascending, were sent once only, and have arrived."""
+        order = window.order[slots]
+        np.maximum.at(self._newest[0], window.ev[slots], order)
+        self._newest_order = max(self._newest_order, int(order[-1]))
+        self.arrived_sent_at(int(window.sent_ns[slots[-1]]))
 
     def arrived_again(self, window: SendWindow, slot: int) -> None:
         """The last transmission of this packet has arrived, whichever it was."""
         newest = self._newest[int(window.times[slot] > 1)]
         ev = window.ev[slot]
         newest[ev] = max(newest[ev], window.order[slot])
+        self._newest_order = max(self._newest_order, int(newest[ev]))
         self.arrived_sent_at(int(window.sent_ns[slot]))
 
     def arrived_sent_at(self, sent_ns: int) -> None:
@@ -69,7 +73,10 @@ class Evidence:
 
     def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
         """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
-        again = (window.times[holes] > 1).view("u1")
-        overtaken: npt.NDArray[np.bool_] = window.order[holes] < self._newest[again, window.ev[holes]]
-        overtaken |= window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns
-        return overtaken
+        by_time = window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns
+        order = window.order[holes]
+        overtaken: npt.NDArray[np.bool_] = order < self._newest_order
+        if np.count_nonzero(overtaken):
+            again = (window.times[holes] > 1).view("u1")
+            overtaken &= order < self._newest[again, window.ev[holes]]
+        return overtaken | by_time

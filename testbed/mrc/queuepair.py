@@ -22,7 +22,9 @@ class Connection:
         self.responder = responder
 
     def next_due_ns(self) -> int | None:
-        """When one of its timers is due."""
+        """When one of its timers is due; None in error, when nothing is sent any more that it could be due for."""
+        if self.requester.state is State.ERROR:
+            return None
         ack, probe = self.requester.next_due_ns(), self.evs.next_due_ns()
         if ack is None or probe is None:
             return probe if ack is None else ack

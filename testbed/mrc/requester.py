@@ -157,14 +157,21 @@ class Requester:
 
     def on_sacks(self, rows: Rows, now_ns: int) -> None:
         """SACK_IN rows of this queue pair, in order of arrival."""
+        self.port_state = None
         if self.state is State.ERROR or not len(rows):
             return
         self.heard_ns = now_ns
         counters = self.counters
         counters.mrc_rx_sacks += len(rows)
+        sane = self._sacks.sane(rows)
+        if len(sane) < len(rows):
+            counters.mrc_wrong_sacks += len(rows) - len(sane)
+            rows = sane
+            if not len(rows):
+                return
         heard = self._sacks.read(rows, now_ns)
         counters.mrc_stale_sacks += heard.stale
-        counters.mrc_wrong_sacks += heard.wrong
+        counters.mrc_wrong_port_states += heard.contradictory
         self.port_state = heard.port_state
         if heard.proven is not None and heard.proven >= 0:
             self._sender.proven = heard.proven

@@ -23,6 +23,7 @@ class RequesterCounters:
         mrc_rx_sacks, mrc_rx_nacks, mrc_rx_acks: received.
         mrc_stale_sacks: SACKs overtaken by newer ones. mrc_stale_nacks: NACKs of what is no longer in flight.
         mrc_wrong_sacks, mrc_wrong_acks: acknowledgements of what was never sent.
+        mrc_wrong_port_states: port states that name the port by which they were sent as one that is down.
         mrc_trimmed, mrc_trimmed_lasthop: packets NACKed for having been trimmed.
         mrc_resource_nacks: packets refused for want of resources. mrc_window_nacks: for being too far ahead.
         mrc_ecn_echoes: SACKs that report a congestion mark.
@@ -47,6 +48,7 @@ class RequesterCounters:
     mrc_stale_nacks: int = 0
     mrc_rx_acks: int = 0
     mrc_wrong_acks: int = 0
+    mrc_wrong_port_states: int = 0
     mrc_trimmed: int = 0
     mrc_trimmed_lasthop: int = 0
     mrc_resource_nacks: int = 0

@@ -14,6 +14,8 @@ from testbed.mrc.rows import Rows
 from testbed.mrc.sendwindow import ARRIVED, IN_FLIGHT, Indices, SendWindow
 
 _NONE = np.zeros(0, "i8")
+#: What a bitmap shows: the first packet, counted from ``una``; bits from there; the first of them above its cack.
+_Bits = tuple[int, npt.NDArray[np.bool_], int]
 #: Stamps have 16 bits: a probe older than half their range is no longer recognised by its stamp.
 _STAMPS = 1 << 15
 
@@ -28,7 +30,8 @@ class Heard:
         lost: PSNs that are lost.
         probed: whether a reliability probe was answered. proven: index of the EV by which it got through.
         port_state: the peer's ports that are down, a bit each; None where no SACK was fresh.
-        stale: SACKs older than one seen before. wrong: SACKs of packets that were never sent.
+        stale: SACKs older than one seen before.
+        contradictory: fresh SACKs that say that the port is down by which they were sent.
     """
 
     packets: int = 0
@@ -39,7 +42,7 @@ class Heard:
     proven: int | None = None
     port_state: int | None = None
     stale: int = 0
-    wrong: int = 0
+    contradictory: int = 0
 
 
 #: What orders SACKs: bytes received in units of 256, cumulative PSN, packets held above it. The first alone would stand
@@ -83,8 +86,21 @@ class SackReader:
                 window.advance()
         return heard
 
+    def sane(self, rows: Rows) -> Rows:
+        """Those SACK_IN rows that speak of packets and bytes that were sent; nothing of any other is to be believed."""
+        window = self._window
+        una, sent, units = window.una, window.next, window.payload >> 8 & psns.MASK
+        good = [
+            n
+            for n, (cack, received) in enumerate(
+                zip(rows["cack_psn"].tolist(), rows["rcvd_units"].tolist(), strict=True)
+            )
+            if psns.unwrap(cack, una) < sent and psns.distance(received, units) <= 0
+        ]
+        return rows if len(good) == len(rows) else rows[good]
+
     def read(self, rows: Rows, now_ns: int) -> Heard:
-        """SACK_IN rows in order of arrival; those of one moment are one report."""
+        """Sane SACK_IN rows in order of arrival; those of one moment are one report."""
         heard = Heard()
         moments = list(
             zip(rows["rcvd_units"].tolist(), rows["cack_psn"].tolist(), rows["ooo_count"].tolist(), strict=True)
@@ -101,23 +117,25 @@ class SackReader:
         una = window.una
         cacks = [psns.unwrap(cack, una) for cack in rows["cack_psn"].tolist()]
         top = max(cacks)
-        if top >= window.next:
-            sane = [n for n, cack in enumerate(cacks) if cack < window.next]
-            heard.wrong += len(rows) - len(sane)
-            if not sane:
-                return
-            rows, cacks = rows[sane], [cacks[n] for n in sane]
-            top = max(cacks)
         fresh = self._newest is None or not _before(moment, self._newest)
         if fresh:
             self._newest = moment
-            heard.port_state = int(rows["port_state"][-1])
+            ports = int(rows["port_state"][-1])
+            if ports and ports >> int(rows["plane"][-1]) & 1:
+                heard.contradictory += 1
+            else:
+                heard.port_state = ports
         else:
             heard.stale += len(rows)
         self._read_triggers(rows, cacks, fresh, heard, now_ns)
         if window.next == una:
             return
-        arrived, missing = self._read_bitmaps(rows, cacks, top)
+        bits = self._bitmaps(rows, cacks)
+        arrived: npt.NDArray[np.bool_] = np.zeros(window.next - una, bool)
+        if top >= una:
+            arrived[: top + 1 - una] = True
+        for low, part, _ in bits:
+            arrived[low : low + len(part)] |= part
         slots = window.slots(una, window.next)
         state = window.state[slots]
         arrived &= state != ARRIVED
@@ -126,10 +144,8 @@ class SackReader:
             self._take(slots[new], heard)
             state[new] = ARRIVED
         if fresh:
-            above = max(0, top + 1 - una)
-            if np.count_nonzero(state[above:] == ARRIVED) == int(rows["ooo_count"][cacks.index(top)]):
-                missing[above:] = True  # all that had arrived is known: nothing else had
-            holes = (missing & (state == IN_FLIGHT)).nonzero()[0]
+            newest = cacks.index(top)
+            holes = self._holes(state, max(0, top + 1 - una), int(rows["ooo_count"][newest]), bits)
             if len(holes):
                 lost = holes[self._evidence.lost(window, slots[holes])] + una
                 heard.lost = lost if not len(heard.lost) else np.union1d(heard.lost, lost)
@@ -137,6 +153,26 @@ class SackReader:
             waiting = state != ARRIVED
             first = int(waiting.argmax())
             window.una = una + first if waiting[first] else window.next
+
+    @staticmethod
+    def _holes(state: npt.NDArray[np.uint8], above: int, beyond: int, bits: list[_Bits]) -> Indices:
+        """Which of the packets in flight the receiver did not have, counted from ``una``.
+
+        Args:
+            state: of each packet from ``una`` on.
+            above: the first packet above the receiver's cack.
+            beyond: how many of those from there on it had. Where so many are known to have arrived, no other had.
+            bits: what the bitmaps show.
+        """
+        missing: npt.NDArray[np.bool_] = state == IN_FLIGHT
+        missing[:above] = False
+        if np.count_nonzero(state[above:] == ARRIVED) != beyond:
+            shown: npt.NDArray[np.bool_] = np.zeros(len(state), bool)
+            for low, part, first in bits:
+                if first < len(part):
+                    shown[low + first : low + len(part)] |= ~part[first:]
+            missing &= shown
+        return missing.nonzero()[0]
 
     def _take(self, slots: Indices, heard: Heard) -> None:
         """These packets had not been known to have arrived."""
@@ -149,51 +185,48 @@ class SackReader:
         if len(slots):
             self._evidence.arrived(window, slots)
 
-    def _read_bitmaps(
-        self, rows: Rows, cacks: list[int], top: int
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Of the packets from ``una`` to ``next``: which are said to have arrived, and which not to have."""
+    def _bitmaps(self, rows: Rows, cacks: list[int]) -> list[_Bits]:
+        """What each bitmap shows of the packets from ``una`` to ``next``."""
         una, size = self._window.una, self._window.next - self._window.una
-        arrived: npt.NDArray[np.bool_] = np.zeros(size, bool)
-        missing: npt.NDArray[np.bool_] = np.zeros(size, bool)
-        if top >= una:
-            arrived[: top + 1 - una] = True
         bits = np.unpackbits(rows["bitmap"].astype("<u8").view("u1"), bitorder="little").view(bool)
+        shown = []
         for n, (cack, offset) in enumerate(zip(cacks, rows["sack_offset"].tolist(), strict=True)):
             first = cack + offset - una
             low, high = max(first, 0), min(first + 64, size)
             if low < high:
                 part = bits[64 * n + low - first : 64 * n + high - first]
-                arrived[low:high] |= part
-                above = max(low, cack + 1 - una)
-                if above < high:
-                    missing[above:high] |= ~part[above - low :]
-        return arrived, missing
+                shown.append((low, part, max(0, cack + 1 - una - low)))
+        return shown
 
     def _read_triggers(self, rows: Rows, cacks: list[int], fresh: bool, heard: Heard, now_ns: int) -> None:
         """Round trips, and what is known to have arrived in spite of several transmissions: by stamp and EV."""
         window = self._window
-        evs: list[int] = self._evs.index_of(rows["entropy"]).tolist()
         oldest = window.next - window.mask
-        round_trips: dict[int, int] = {}
-        for cack, offset, ev, stamp, probed in zip(
-            cacks, rows["ack_psn_offset"].tolist(), evs, rows["stamp"].tolist(), rows["pr"].tolist(), strict=True
+        before = None
+        for n, (cack, offset, stamp, probed) in enumerate(
+            zip(cacks, rows["ack_psn_offset"].tolist(), rows["stamp"].tolist(), rows["pr"].tolist(), strict=True)
         ):
+            if probed:
+                self._read_answer(rows[n : n + 1], stamp, heard)
+                continue
             psn = cack + offset
             slot = psn & window.mask
-            if probed:
-                heard.probed = True
-                sent = [at for known, at in self._probes if known == stamp]
-                if sent:
-                    self._evidence.arrived_sent_at(sent[-1])
-                    heard.proven = ev
-            elif oldest <= psn < window.next and window.stamp[slot] == stamp and window.ev[slot] == ev:
-                times = window.times[slot]
-                if times > 1:
-                    self._evidence.arrived_again(window, slot)
-                if times:
-                    round_trips[self._planes[ev]] = now_ns - int(window.sent_ns[slot])
-        if fresh:
-            for plane, rtt_ns in round_trips.items():
-                heard.rtt_ns = rtt_ns
-                self._round_trips.sample(plane, rtt_ns)
+            if psn == before or not oldest <= psn < window.next or window.stamp[slot] != stamp:
+                continue
+            before = psn
+            times = window.times[slot]
+            if times > 1:
+                if int(self._evs.index_of(rows["entropy"][n : n + 1])[0]) != window.ev[slot]:
+                    continue
+                self._evidence.arrived_again(window, slot)
+            if times and fresh:
+                heard.rtt_ns = now_ns - int(window.sent_ns[slot])
+                self._round_trips.sample(self._planes[window.ev[slot]], heard.rtt_ns)
+
+    def _read_answer(self, row: Rows, stamp: int, heard: Heard) -> None:
+        """A SACK that answers a reliability probe."""
+        heard.probed = True
+        sent = [at for known, at in self._probes if known == stamp]
+        if sent:
+            self._evidence.arrived_sent_at(sent[-1])
+            heard.proven = int(self._evs.index_of(row["entropy"])[0])

@@ -132,7 +132,7 @@ class Sender:
         self.stalled = len(evs) < len(rows)
         rows = rows[: len(evs)]
         slots = window.slots(window.next, window.next + len(rows))
-        self._put(rows, slots, evs, now_ns)
+        window.payload += self._put(rows, slots, evs, now_ns)
         window.times[slots] = 1
         window.next += len(rows)
         self._queue.sent_to(window.next)
@@ -146,13 +146,15 @@ class Sender:
         count = int(np.add.accumulate(lengths, dtype="i8").searchsorted(room, "right"))
         return count or int(self.urgent or self._destination.in_flight == 0)
 
-    def _put(self, rows: Rows, slots: Indices, evs: npt.NDArray[np.int64], now_ns: int) -> None:
+    def _put(self, rows: Rows, slots: Indices, evs: npt.NDArray[np.int64], now_ns: int) -> int:
+        """Note that these packets go out; their payload bytes."""
         rows["path"] = evs
         rows["stamp"] = self.stamp(now_ns)
         nbytes = int(np.add.reduce(rows["length"], dtype="i8"))
         self._window.sent(rows, slots, now_ns, nbytes)
         self._destination.sent(nbytes)
         self.counters.mrc_tx_bytes += nbytes
+        return nbytes
 
     def stamp(self, now_ns: int) -> int:
         """Time stamp of what is sent now."""

@@ -27,7 +27,7 @@ class SendWindow:
         rows: each packet as last sent; ``path`` is an index of the EV set. ev, stamp, length: columns of it.
         state: IN_FLIGHT, LOST, HELD or ARRIVED.
         sent_ns, order: time and running number of the last transmission. times: how often it was sent.
-        in_flight: payload bytes on their way.
+        in_flight: payload bytes on their way. payload: payload bytes of all packets, each once.
     """
 
     def __init__(self, first_psn: int, packets: int) -> None:
@@ -44,6 +44,7 @@ class SendWindow:
         self.stamp = self.rows["stamp"]
         self.length = self.rows["length"]
         self.in_flight = 0
+        self.payload = 0
         self._transmissions = 0
 
     def slots(self, first: int, end: int) -> Indices:

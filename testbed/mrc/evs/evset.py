@@ -234,7 +234,7 @@ class EvSet:
         self._hold_floor(now_ns)
 
     def take_events(self) -> npt.NDArray[np.void]:
-        """Rows of :data:`~testbed.mrc.rows.EV_EVENT` since the last call, in order.
+        """Rows of :data:`~testbed.mrc.rows.EV_EVENT` since the last call, in order; of too many the newest.
 
         One for each change of a state; one for each demotion refused (cause FLOOR, state unchanged); one for each EV
         that moves from the backup set into the active one in place of another (state unchanged, the other's cause);

@@ -10,6 +10,7 @@ Source: OCP MRC 1.0, EV states, through tables given by others (see ``wire/table
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,8 @@ TRANSITIONS: Final[dict[EvCause, dict[int, int]]] = {
 #: ``ev`` of an event about a whole plane.
 WHOLE_PLANE: Final = 0xFFFFFFFF
 _NO_SLOT: Final = 0xFF
+#: So much of the log is kept for whoever takes it, the newest.
+LOG_LENGTH: Final = 4096
 
 
 class States:
@@ -52,7 +55,7 @@ class States:
         self._evs: list[int] = evs.tolist()
         self._planes: list[int] = planes.tolist()
         self._qp = qp
-        self._log: list[tuple[int, int, int, int, int, int, int]] = []
+        self._log: deque[tuple[int, int, int, int, int, int, int]] = deque(maxlen=LOG_LENGTH)
 
     def change(self, index: int, after: int, cause: EvCause, now_ns: int) -> None:
         """Put one EV into a state, and say so."""
@@ -73,7 +76,7 @@ class States:
         return indices[self.column[indices] <= SKIP]
 
     def take_events(self) -> npt.NDArray[np.void]:
-        """Rows of EV_EVENT since the last call, in the order in which they happened."""
-        rows = np.array(self._log, EV_EVENT)
+        """Rows of EV_EVENT since the last call, in the order in which they happened; of too many the newest."""
+        rows = np.array(list(self._log), EV_EVENT)
         self._log.clear()
         return rows

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from testbed.mrc.queuepair import QueuePair
 from testbed.mrc.rows import WRITE_OUT, Flag, Rows
 from testbed.mrc.wire.codec import Payloads, WriteEncoder
 from testbed.mrc.wire.table import load
+from tests.netns.mrc.attack import Attacker
 from tests.netns.mrc.ring_run import Batch
 
 _PLANS, _CONTROL = 10, 11
@@ -35,6 +37,7 @@ _DEADLINE_S = 20
 #: Alone, below and above a word, a packet, several packets, many.
 SIZES = (0, 1, 2, 3, 5, 255, 256, 4095, 4096, 4097, 8191, 8192, 65_537, 300_001, 1 << 20)
 _GUARD = 64
+_ROUNDS = 40
 
 
 class Pair:
@@ -206,6 +209,44 @@ def hostile(pair: Pair) -> dict[str, Any]:
     }
 
 
+def attacked(pair: Pair, third: NicPlan) -> dict[str, Any]:
+    """A transfer goes on while a third host and the hosts of both NICs send what is wrong in all sorts of ways."""
+    qp, other = pair.connected(0xFFFFC0)
+    size = 1 << 20
+    source, target, image = regions(pair.a, pair.b, (size,), 11)
+    posted = rounds = 0
+    with ExitStack() as undo:
+        to_a = [Attacker(third, pair.a, qp, undo), Attacker(pair.b.plan, pair.a, qp, undo)]
+        to_b = [Attacker(third, pair.b, other, undo), Attacker(pair.a.plan, pair.b, other, undo)]
+
+        def over() -> bool:
+            nonlocal posted, rounds
+            if rounds < _ROUNDS and posted - len(pair.done[pair.a]) < 3:
+                pair.a.post_write(qp, posted, source.va + _GUARD, size, target.va + _GUARD, target.rkey, posted)
+                posted += 1
+            if rounds < _ROUNDS and qp.connection is not None and qp.connection.requester.in_flight:
+                for attacker in (*to_a, *to_b):
+                    attacker.round()
+                rounds += 1
+            return rounds == _ROUNDS and len(pair.done[pair.a]) == posted
+
+        pair.turns(over, f"{_ROUNDS} rounds, and all completions")
+        pair.settle()
+        refused = sum(attacker.refused for attacker in (*to_a, *to_b))
+    sent = [{name: sum(one.sent[name] for one in side) for name in side[0].sent} for side in (to_a, to_b)]
+    return {
+        "exact": bool((target.data == image).all()),
+        "status": sorted({row["status"] for row in pair.done[pair.a]}),
+        "posted": posted,
+        "arrived": [row["imm"] for row in pair.done[pair.b]],
+        "state": [qp.state.name, other.state.name],
+        "refused": refused,
+        "sent": sent,
+        "counted": [pair.a.counters(), pair.b.counters()],
+        "ports": [one.connection.evs.usable_planes.tolist() for one in (qp, other) if one.connection is not None],
+    }
+
+
 def taken(ring: PacketRing) -> list[bytes]:
     found = []
     while burst := ring.take(64):
@@ -277,15 +318,17 @@ def ports(pair: Pair) -> dict[str, Any]:
     }
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (transfers, immediates, refused, hostile, latency, ports)}
+SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
+    scenario.__name__: scenario for scenario in (transfers, immediates, refused, hostile, attacked, latency, ports)
+}
 
 
 def main() -> None:
     with open(_PLANS) as text:
-        a, b = (NicPlan.from_json(json.dumps(plan)) for plan in json.load(text))
+        a, b, *others = (NicPlan.from_json(json.dumps(plan)) for plan in json.load(text))
     for name in sys.argv[1:]:
         pair = Pair(a, b)
-        result = SCENARIOS[name](pair)
+        result = SCENARIOS[name](pair, *others)
         pair.a.close()
         pair.b.close()
         print(json.dumps({name: result}), flush=True)

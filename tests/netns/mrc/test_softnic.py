@@ -24,7 +24,7 @@ from testbed.samples import SampleFlag
 from tests.netns.conftest import realise
 from tests.netns.mrc.nic_plans import plans
 
-A, B = "h0", "h2"
+A, B, THIRD = "h0", "h2", "h1"
 _PLANS, _CONTROL, _FIRST = 10, 11, 20
 _WAIT_S = 30
 
@@ -39,11 +39,15 @@ def fabric() -> Iterator[NetnsFabric]:
 class Run:
     """The two NICs' process, and their shared memory as the runner sees it."""
 
-    def __init__(self, fabric: NetnsFabric, *scenarios: str, samples: int = 0) -> None:
+    def __init__(self, fabric: NetnsFabric, *scenarios: str, samples: int = 0, third: str = "") -> None:
         lab = fabric.lab
         settings = Settings(nscc=nscc_for(lab.emulated_rate, lab.planes, lab.time_scale))
-        (site,) = fabric.agent_sites((A, B))
-        made = plans(fabric.addresses, (A, B), settings, namespaces={host: site.namespace_fd(host) for host in (A, B)})
+        hosts = (A, B, third) if third else (A, B)
+        (site,) = fabric.agent_sites(hosts)
+        namespaces = {host: site.namespace_fd(host) for host in hosts}
+        made = plans(fabric.addresses, (A, B), settings, namespaces=namespaces)
+        if third:
+            made[third] = plans(fabric.addresses, hosts, settings, namespaces=namespaces)[third]
         self.files = {host: NicFiles.create(samples=samples) for host in (A, B)}
         inherited: dict[int, int] = {}
         for host, files in self.files.items():
@@ -54,7 +58,7 @@ class Run:
                     inherited[there[name]] = fd
             made[host] = replace(made[host], shared=replace(files.fds, **there))
         plan = os.memfd_create("plans")
-        os.write(plan, f"[{made[A].to_json()},{made[B].to_json()}]".encode())
+        os.write(plan, f"[{','.join(made[host].to_json() for host in hosts)}]".encode())
         os.lseek(plan, 0, os.SEEK_SET)
         control, self.control = os.pipe()
         argv = [sys.executable, "-m", "tests.netns.mrc.softnic_run", *scenarios]
@@ -181,6 +185,25 @@ def test_hostile_packets_are_counted_and_harmless(ran: dict[str, Any]) -> None:
     assert dropped["rx_icrc_encapsulated"] > 10
     assert dropped["mrc_rx_unknown_opcode"] > 10
     assert more["duplicate_request"] == 2
+
+
+def test_a_transfer_under_attack_goes_on(fabric: NetnsFabric) -> None:
+    run = Run(fabric, "attacked", third=THIRD)
+    result = run.results()["attacked"]
+    run.close()
+    assert result["exact"]
+    assert result["status"] == [Status.SUCCESS]
+    assert result["arrived"] == list(range(result["posted"])), "each message once, in order"
+    assert result["state"] == ["RTS", "RTS"]
+    assert result["refused"] == 0
+    assert result["ports"] == [list(range(8))] * 2
+    for sent, counted in zip(result["sent"], result["counted"], strict=True):
+        assert counted["mrc_received"] > sum(sent.values()) / 2
+        for name, count in sent.items():
+            # Shaped links may drop some of them, among all the honest ones.
+            assert not name or counted.get(name, 0) > count / 2, name
+        for name in ("mrc_rx_foreign", "mrc_rx_unknown_qp", "mrc_rx_unknown_opcode"):
+            assert counted[name] <= sent[name]
 
 
 def test_a_message_of_two_bytes_takes_no_gathering(ran: dict[str, Any]) -> None:

@@ -188,6 +188,8 @@ class Network:
         for host in self.hosts:
             self._deliver(host)
             out = host.engine.transmit(self.now_ns, 64)
+            due_ns = host.engine.next_due_ns()
+            assert due_ns is None or due_ns > self.now_ns, f"h{host.number} turns without end: {self.state()}"
             full |= len(out.writes) == 64
             self._send(host, out)
             for row in host.engine.completions():
