@@ -37,6 +37,7 @@ def test_there_are_examples() -> None:
     assert len(COMMANDS) >= 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("page", "text"), TESTS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(TESTS)])
 def test_a_documented_test_passes(pytester: pytest.Pytester, page: str, text: str) -> None:
     pytester.makefile(".yaml", tiny="name: tiny\nplanes: 2\nt0_per_plane: 2\nt1_per_plane: 1\nhosts_per_t0: 1\n")

@@ -28,7 +28,7 @@ from testbed.traffic.iperf3_load import Iperf3Load
 from testbed.traffic.iperf3_result import FlowResult
 from testbed.traffic.workloads import Traffic
 
-pytestmark = pytest.mark.requires("iperf3")
+pytestmark = [pytest.mark.requires("iperf3"), pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 SRC, DST = "h0", "h3"

@@ -37,6 +37,7 @@ def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return suite.runpytest_subprocess("--lab", "tiny.yaml", "-p", "no:cacheprovider", *arguments, timeout=60)
 
 
+@pytest.mark.alone
 def test_a_test_in_ten_lines_passes(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -133,6 +134,7 @@ def test_an_unhealed_fault_is_told_beside_the_tests_own_failure(suite: pytest.Py
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.alone
 def test_limits_of_the_lab_decide(suite: pytest.Pytester) -> None:
     suite.makefile(".yaml", tiny=TINY + 'limits: {loss_ratio: "<= 0.01 %", reordered_ratio: "<= 0.5"}\n')
     suite.makepyfile(
@@ -273,6 +275,7 @@ def assert_gone(names: set[str]) -> None:
         time.sleep(0.01)  # The poll interval of a wait with a deadline.
 
 
+@pytest.mark.alone
 def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

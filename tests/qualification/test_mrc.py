@@ -12,6 +12,8 @@ from testbed.lab import Lab
 from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 
 
