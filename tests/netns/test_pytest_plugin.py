@@ -16,6 +16,7 @@ from testbed.errors import ExitCode
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
 from testbed.measure.resultfile import read_result
+from tests.netns.nested import QUICK
 
 TINY = """
 name: tiny
@@ -34,7 +35,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return suite.runpytest_subprocess("--lab", "tiny.yaml", "-p", "no:cacheprovider", *arguments, timeout=60)
+    return suite.runpytest_subprocess("--lab", "tiny.yaml", *QUICK, *arguments, timeout=60)
 
 
 @pytest.mark.alone
@@ -196,7 +197,7 @@ def test_pause_on_failure_goes_on_where_nobody_can_press_enter(suite: pytest.Pyt
         def test_next(fabric): pass
         """
     )
-    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", *QUICK]
     result = suite.run(*command, timeout=60, stdin=b"")
     result.assert_outcomes(failed=1, passed=1)
 
@@ -245,7 +246,7 @@ def test_sigterm_leaves_no_fabric_behind(suite: pytest.Pytester) -> None:
             threading.Event().wait()
         """
     )
-    command = [sys.executable, "-m", "pytest", str(path), "--lab", "tiny.yaml", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", str(path), "--lab", "tiny.yaml", *QUICK]
     child = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
@@ -328,8 +329,7 @@ def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -
             "--lab",
             "tiny.yaml",
             "--pause-on-failure",
-            "-p",
-            "no:cacheprovider",
+            *QUICK,
         ],
         stdin=theirs,
         stdout=theirs,

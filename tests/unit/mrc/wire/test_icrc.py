@@ -25,9 +25,13 @@ def test_crc32_goes_on_from_where_it_was(one: bytes, other: bytes) -> None:
 
 def test_it_is_what_scapy_computes_for_rocev2() -> None:
     roce = pytest.importorskip("scapy.contrib.roce")
-    inet6 = pytest.importorskip("scapy.layers.inet6")
+    inet, inet6 = (pytest.importorskip(f"scapy.layers.{name}") for name in ("inet", "inet6"))
     (packet,) = Pair().writes({"opcode": 0xCA, "length": 32, "psn": 77})
     inner = inet6.IPv6(packet[40:])
+    # Whichever of the protocols on this port scapy was told of last: here it is RoCE.
+    udp = inner[inet.UDP]
+    udp.remove_payload()
+    udp.add_payload(roce.BTH(packet[40 + 40 + 8 :]))
     bth = inner[roce.BTH]
     assert bth.opcode == 0xCA
     bth.icrc = None
