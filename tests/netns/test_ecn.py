@@ -21,8 +21,6 @@ from testbed.fabric.protocols import Ready
 from testbed.faults.catalogue import Faults
 from tests.netns.conftest import QUICK_REBOOT, BringUp, realise
 
-pytestmark = pytest.mark.alone
-
 #: h0 and h1 hang on p0-t0-0, h2 and h3 on p0-t0-1; the paths between the two cross the one T1.
 RATE, MTU, THRESHOLD = 20_000_000, 1_500, 6_000
 LAB = (

@@ -7,8 +7,6 @@ import pytest
 from testbed.fabric.netns.fabric import NetnsFabric
 from tests.soak.kill_soak import PHASES, soak, table
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.timeout(300)
 def test_nothing_stays_of_a_killed_experiment(tiny: NetnsFabric) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from testbed.experiment.measurement import ProbesMeasured, measure
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 from testbed.measure.limits import Outcome
 from testbed.traffic.path_probes import PathProbes
 from tests.netns.conftest import QUICK_REBOOT, TINY, BringUp
-
-pytestmark = pytest.mark.alone
 
 LIMITED = TINY + 'limits: {loss_ratio: "<= 99 %", restore: "<= 50 s"}\n'
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.alone
-
 HERE = Path(__file__).resolve().parent
 
 
