@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAB ?= laptop
+SOAK ?= kill mrc
+# Two workers at once, a file of tests at a time; `make test PYTEST_ARGS="-n 0"` runs all in one process.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help run test lint bench soak fuzz clean
 
@@ -13,7 +16,7 @@ run: $(VENV)/.run ## Build a fabric, reboot a switch under traffic, measure, wri
 	$(BIN)/testbed run $(LAB)
 
 test: $(VENV)/.test ## All tests that this machine can run
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -24,8 +27,8 @@ lint: $(VENV)/.dev ## Style, types, and which module may import which
 bench: $(VENV)/.test ## Benchmarks, as ratios from one run
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-soak: $(VENV)/.test ## The long runs that CI does a part of
-	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, SOAK=mrc, or both
+	set -e; for each in $(SOAK); do $(BIN)/python -m tests.soak.$${each}_soak $(SOAK_ARGS); done
 
 fuzz: $(VENV)/.fuzz ## Hostile packets, steered by coverage; what is new goes into the corpus
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)

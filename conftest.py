@@ -1,7 +1,13 @@
 """Root of the test tree. The testbed's own fixtures come from the installed plugin."""
 
-import os
+from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
 from hypothesis import settings
 
 pytest_plugins = ["pytester"]
@@ -10,3 +16,31 @@ pytest_plugins = ["pytester"]
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the machine for themselves come last: so the workers of ``-n`` seldom wait for each other."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run tests side by side with those of other workers, but one marked ``alone`` with no other.
+
+    Outermost, so that the wait for other workers is not a part of a test's own time limit.
+    """
+    with _turn(fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH):
+        return (yield)
+
+
+@contextmanager
+def _turn(manner: int) -> Iterator[None]:
+    """Hold the lock of this checkout, which is on this very file: no file is left, and the kernel lets go of it."""
+    lock = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, manner)
+        yield
+    finally:
+        # By name, for a child that was forked and not executed would hold it longer.
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from testbed.cli import main
+from tests.netns.nested import QUICK
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,11 +38,12 @@ def test_there_are_examples() -> None:
     assert len(COMMANDS) >= 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("page", "text"), TESTS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(TESTS)])
 def test_a_documented_test_passes(pytester: pytest.Pytester, page: str, text: str) -> None:
     pytester.makefile(".yaml", tiny="name: tiny\nplanes: 2\nt0_per_plane: 2\nt1_per_plane: 1\nhosts_per_t0: 1\n")
     pytester.makepyfile(text)
-    outcome = pytester.runpytest_subprocess("--lab", "tiny.yaml", "-p", "no:cacheprovider", timeout=60).parseoutcomes()
+    outcome = pytester.runpytest_subprocess("--lab", "tiny.yaml", *QUICK, timeout=60).parseoutcomes()
     assert outcome.get("failed", 0) == outcome.get("errors", outcome.get("error", 0)) == 0
     assert outcome.get("passed", 0) + outcome.get("not", 0) + outcome.get("run", 0) >= 1
 

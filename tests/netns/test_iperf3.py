@@ -27,8 +27,9 @@ from testbed.lab import Tier
 from testbed.traffic.iperf3_load import Iperf3Load
 from testbed.traffic.iperf3_result import FlowResult
 from testbed.traffic.workloads import Traffic
+from tests.netns.nested import QUICK
 
-pytestmark = pytest.mark.requires("iperf3")
+pytestmark = [pytest.mark.requires("iperf3"), pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 SRC, DST = "h0", "h3"
@@ -357,9 +358,10 @@ def test_a_switch_reboots_under_a_path_and_leaves_it(fabric: NetnsFabric, faults
     assert_nothing_left(fabric)
 
 
+# Without conftest.py, by which a test like this waits for all others to be over, and so for the one that runs it.
 LACKING = """
     export PYTHONPATH={root} PYTEST_ADDOPTS= && mount --bind /dev/null {library} &&
-    exec {python} -m pytest {plugin} -p no:cacheprovider {test} -k emulated_rate
+    exec {python} -m pytest {plugin} --noconftest {quick} {test} -k emulated_rate
 """
 
 
@@ -372,7 +374,9 @@ def test_without_libiperf_it_is_not_run_and_the_reason_names_the_remedy(
         library = next(line.split()[-1] for line in maps if "libiperf" in line)
     installed = pytestconfig.pluginmanager.hasplugin("testbed")
     plugin = "" if installed else "-p testbed.pytest_plugin"
-    command = LACKING.format(root=ROOT, library=library, python=sys.executable, plugin=plugin, test=Path(__file__))
+    command = LACKING.format(
+        root=ROOT, library=library, python=sys.executable, plugin=plugin, quick=" ".join(QUICK), test=Path(__file__)
+    )
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command],
         capture_output=True,

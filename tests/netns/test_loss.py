@@ -12,6 +12,8 @@ from testbed.lab import Port
 from testbed.traffic.workloads import Traffic
 from tests.netns.loss import losing
 
+pytestmark = pytest.mark.alone
+
 SHARE = Fraction(1, 5)
 ROUNDS = 2_000
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 HERE = Path(__file__).resolve().parent
 ROLES = HERE / "probe_engine_run.py"
 

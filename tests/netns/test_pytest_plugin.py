@@ -16,6 +16,7 @@ from testbed.errors import ExitCode
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
 from testbed.measure.resultfile import read_result
+from tests.netns.nested import QUICK
 
 TINY = """
 name: tiny
@@ -34,9 +35,10 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return suite.runpytest_subprocess("--lab", "tiny.yaml", "-p", "no:cacheprovider", *arguments, timeout=60)
+    return suite.runpytest_subprocess("--lab", "tiny.yaml", *QUICK, *arguments, timeout=60)
 
 
+@pytest.mark.alone
 def test_a_test_in_ten_lines_passes(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -133,6 +135,7 @@ def test_an_unhealed_fault_is_told_beside_the_tests_own_failure(suite: pytest.Py
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.alone
 def test_limits_of_the_lab_decide(suite: pytest.Pytester) -> None:
     suite.makefile(".yaml", tiny=TINY + 'limits: {loss_ratio: "<= 0.01 %", reordered_ratio: "<= 0.5"}\n')
     suite.makepyfile(
@@ -194,7 +197,7 @@ def test_pause_on_failure_goes_on_where_nobody_can_press_enter(suite: pytest.Pyt
         def test_next(fabric): pass
         """
     )
-    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "--lab", "tiny.yaml", "--pause-on-failure", *QUICK]
     result = suite.run(*command, timeout=60, stdin=b"")
     result.assert_outcomes(failed=1, passed=1)
 
@@ -243,7 +246,7 @@ def test_sigterm_leaves_no_fabric_behind(suite: pytest.Pytester) -> None:
             threading.Event().wait()
         """
     )
-    command = [sys.executable, "-m", "pytest", str(path), "--lab", "tiny.yaml", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", str(path), "--lab", "tiny.yaml", *QUICK]
     child = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
@@ -273,6 +276,7 @@ def assert_gone(names: set[str]) -> None:
         time.sleep(0.01)  # The poll interval of a wait with a deadline.
 
 
+@pytest.mark.alone
 def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -325,8 +329,7 @@ def test_pause_on_failure_keeps_the_fabric_until_enter(suite: pytest.Pytester) -
             "--lab",
             "tiny.yaml",
             "--pause-on-failure",
-            "-p",
-            "no:cacheprovider",
+            *QUICK,
         ],
         stdin=theirs,
         stdout=theirs,

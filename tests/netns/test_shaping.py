@@ -8,6 +8,8 @@ from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import TINY, BringUp
 
+pytestmark = pytest.mark.alone
+
 RATE = 80_000_000
 SHAPED = TINY + f"link: {{rate: {RATE // 1_000_000 * 100} Mbit/s, mtu: 4200}}\ntime_scale: 100\n"
 SIZE = 4_000

@@ -15,6 +15,8 @@ from testbed.lab import Lab, Tier
 from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
+pytestmark = pytest.mark.alone
+
 MIB = 1 << 20
 REBOOTS = 20
 #: max(3 x unloaded round trip, 20 ms): the round trip of an idle laptop fabric is below 2 ms.

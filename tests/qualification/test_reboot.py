@@ -11,6 +11,8 @@ from testbed.lab import Tier
 from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
+pytestmark = pytest.mark.alone
+
 
 def assert_only_dead_evs_lost(measured: ProbesMeasured, plane: int) -> None:
     """Loss equals the packets sent on the dead EVs while they were dead, and the other planes lost nothing.

@@ -18,6 +18,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -42,7 +43,9 @@ RUNNER_ENDS_S = 10.0
 #: Experiments measure one at a time on a machine: a round may have to wait for somebody else's measurement.
 PHASE_DEADLINE_S = 300.0
 _POLL_S = 0.01
-#: As root, files are told apart from everybody else's, another soak's too, by this group, which nobody is in.
+#: As root, files are told apart from everybody else's, another soak's too, by this group, which nobody is in. An
+#: ordinary user has no such group: the user's round gets a folder for temporary files that nobody else puts any in,
+#: and in the folders that all share, a file of its own is known by the round's name.
 _GROUP = 1_000_000 + os.getpid()
 
 
@@ -93,7 +96,8 @@ class Round:
         self._stack = ExitStack()
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._stack.callback(os.close, self._errors)
-        self._files = _files()
+        self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}."))
+        self._files = self._found_files()
         self._mounts = traces.mounts()
         started = time.monotonic()
         self._runner = subprocess.Popen(
@@ -102,7 +106,8 @@ class Round:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "SOAK_ROUND": name},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+            | {"SOAK_ROUND": name, "TMPDIR": self._folder},
             group=_GROUP if os.getuid() == 0 else None,
         )
         self._stack.callback(self._end_runner)
@@ -114,6 +119,11 @@ class Round:
 
     def close(self) -> None:
         self._stack.close()
+
+    def _found_files(self) -> set[str]:
+        """Files that are this round's, or may be."""
+        shared = traces.files_of_group(_GROUP) if os.getuid() == 0 else traces.files_named(self._name)
+        return shared | traces.files_in(self._folder)
 
     def _end_runner(self) -> None:
         if self._runner.poll() is None:
@@ -209,7 +219,7 @@ class Round:
         _wait(lambda: traces.inside(tree.namespaces, boot), ended + OBJECTS_GONE_S, "processes in its namespaces")
         if watcher is not None:
             outcome.namespace_released_s = watcher.wait_released(ended + OBJECTS_GONE_S) - ended
-        for what, found in (("mounts", traces.mounts() - self._mounts), ("files", _files() - self._files)):
+        for what, found in (("mounts", traces.mounts() - self._mounts), ("files", self._found_files() - self._files)):
             if found:
                 raise ViolationError(f"new {what}: {sorted(found)}")
 
@@ -278,10 +288,6 @@ class Watcher:
         found = os.read(self._process.stdout.fileno(), 64).decode().strip()
         if found != wanted:
             raise ViolationError(f"the observer said {found!r}, not {wanted!r}")
-
-
-def _files() -> set[str]:
-    return traces.files(None, _GROUP) if os.getuid() == 0 else traces.files(os.getuid(), None)
 
 
 def _wait_ended(parts: dict[str, tuple[int, int]], deadline: float) -> None:

@@ -142,19 +142,30 @@ def mounts() -> set[str]:
     return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
 
-def files(uid: int | None, gid: int | None) -> set[str]:
-    """Entries of the folders for temporary and runtime files that belong to a user, or to a group."""
-    found = set()
-    for folder in filter(None, FOLDERS):
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if (uid is None or status.st_uid == uid) and (gid is None or status.st_gid == gid):
-                found.add(entry.path)
-    return found
+def files_of_group(gid: int) -> set[str]:
+    """Entries of the folders for temporary and runtime files that belong to a group."""
+    return {entry.path for folder in filter(None, FOLDERS) for entry in _entries(folder) if _group(entry) == gid}
+
+
+def files_named(mark: str) -> set[str]:
+    """Entries of these folders with ``mark`` in their name."""
+    return {entry.path for folder in filter(None, FOLDERS) for entry in _entries(folder) if mark in entry.name}
+
+
+def files_in(folder: str) -> set[str]:
+    """Entries of one folder."""
+    return {entry.path for entry in _entries(folder)}
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
+
+
+def _group(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_gid
+    except OSError:
+        return None

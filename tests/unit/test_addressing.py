@@ -207,9 +207,9 @@ def test_a_table_of_no_evs_is_empty() -> None:
 
 def test_the_whole_reference_fabric_is_addressed_without_building_it() -> None:
     lab = Lab.parse("name: x\nplanes: 8\nt0_per_plane: 512\nt1_per_plane: 256\nhosts_per_t0: 256\n")
-    began = time.perf_counter()
+    began = time.process_time()
     addresses = AddressPlan(lab)
-    assert time.perf_counter() - began < 0.010, "nothing may be enumerated"
+    assert time.process_time() - began < 0.010, "nothing may be enumerated"
     src, dst = "h0", "h131071"
     assert addresses.usid("p7-t0-511") == 0x1FFF
     assert addresses.usid("p7-t1-255") == 0x2EFF
@@ -244,9 +244,9 @@ def test_a_table_of_evs_is_made_quickly() -> None:
     evs = np.array(addresses.evs("h0", "h131071") * 8, dtype=np.uint32)
 
     def build() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         assert addresses.destination_table("h0", "h131071", evs).shape == (16384, 16)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert min(build() for _ in range(5)) < 0.050, "16,384 destinations in 50 ms"
 

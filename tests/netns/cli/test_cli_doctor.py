@@ -88,6 +88,7 @@ def test_programs_that_are_not_in_path_are_missed() -> None:
         assert found[name]["remedy"].startswith("apt install")
 
 
+@pytest.mark.alone
 def test_calibration_counts_what_the_last_switch_passed_on() -> None:
     _, found = _doctor("--calibrate")
     measured = found[""]["calibration"]

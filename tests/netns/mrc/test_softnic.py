@@ -24,6 +24,8 @@ from testbed.samples import SampleFlag
 from tests.netns.conftest import realise
 from tests.netns.mrc.nic_plans import plans
 
+pytestmark = pytest.mark.alone
+
 A, B, THIRD = "h0", "h2", "h1"
 _PLANS, _CONTROL, _FIRST = 10, 11, 20
 _WAIT_S = 30

@@ -17,6 +17,8 @@ from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import realise
 from tests.netns.loss import losing
 
+pytestmark = pytest.mark.alone
+
 #: Eight paths between T0s, links of 25 Mbit/s: any machine carries it.
 LAB = """
 name: transfers

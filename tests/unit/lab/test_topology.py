@@ -152,11 +152,11 @@ def test_a_large_topology_is_built_fast() -> None:
     shape = Lab.load("large").shape
 
     def build() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         topology = Topology(shape)
         assert len(topology.ports("p7-t1-15")) == 32
         assert topology.link("h127:p7~p7-t0-31").plane == 7
         assert topology.peer(Port("h0", "p0")) == Port("p0-t0-0", "d0")
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert min(build() for _ in range(5)) < 0.050, "512 nodes and 5120 links in 50 ms"

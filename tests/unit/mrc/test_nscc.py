@@ -489,10 +489,10 @@ def test_a_sack_costs_less_than_five_microseconds() -> None:
     rounds = 2_000
     best = float("inf")
     for _ in range(10):
-        start = time.perf_counter_ns()
+        start = time.process_time_ns()
         for k in range(rounds):
             to.sent(PACKET)
             to.gone(PACKET)
             to.on_ack(k * 600_000, PACKET, 7 * MS, k % 7 == 0, 0, False)
-        best = min(best, (time.perf_counter_ns() - start) / rounds)
+        best = min(best, (time.process_time_ns() - start) / rounds)
     assert best < 5_000, f"{best:.0f} ns"
