@@ -31,7 +31,9 @@ def namespaces_missing() -> str:
 def ran() -> dict[str, Any]:
     if missing := namespaces_missing():
         pytest.skip(missing)
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    # tc is where an ordinary user's PATH does not look.
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "PATH": path}
     command = ["unshare", "--user", "--map-root-user", "--net", "--fork", "--kill-child", sys.executable, str(ROLES)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,9 @@ def ran() -> dict[str, Any]:
     tried = subprocess.run(["unshare", "-Urn", "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"no user namespaces: {tried.stderr.strip()}")
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2])}
+    # tc is where an ordinary user's PATH does not look.
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "PATH": path}
     command = ["unshare", "-Urn", "--fork", "--kill-child", sys.executable, str(HERE / "ring_run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
