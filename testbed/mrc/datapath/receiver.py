@@ -58,21 +58,25 @@ class Receiver:
         self._placed: npt.NDArray[np.bool_] = np.zeros(ring.frames, np.bool_)
 
     def step(self) -> int:
-        """Take what has come, at most a round's worth; returns how many packets that were."""
-        count = 0
-        self.full = False
-        while count < ROUND:
-            burst = self._ring.take(BURST)
+        """Take what has come so far, at most a round's worth; returns how many packets that were.
+
+        What comes meanwhile is for the next round: under load there is always more, and those who sent what was taken
+        wait for an answer.
+        """
+        left = self._ring.ready(ROUND + 1)
+        self.full = left > ROUND
+        left = count = min(left, ROUND)
+        while left:
+            burst = self._ring.take(min(BURST, left))
             self._stages.end(Stage.TAKE)
             if burst is None:
-                return count
+                break
             self._take(burst)
             self._ring.release(burst)
             self._stages.end(Stage.TAKE)
-            count += len(burst)
-            self.received += len(burst)
-        self.full = True
-        return count
+            left -= len(burst)
+        self.received += count - left
+        return count - left
 
     def _take(self, burst: Burst) -> None:
         planes = self._planes.of(burst.ifindex)
