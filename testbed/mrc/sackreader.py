@@ -14,8 +14,8 @@ from testbed.mrc.rows import Rows
 from testbed.mrc.sendwindow import ARRIVED, IN_FLIGHT, Indices, SendWindow
 
 _NONE = np.zeros(0, "i8")
-#: What a bitmap shows: the first packet, counted from ``una``; bits from there; the first of them above its cack.
-_Bits = tuple[int, npt.NDArray[np.bool_], int]
+#: What a bitmap shows: its row, the first packet, counted from ``una``; bits from there; the first of them above its cack.
+_Bits = tuple[int, int, npt.NDArray[np.bool_], int]
 #: Stamps have 16 bits: a probe older than half their range is no longer recognised by its stamp.
 _STAMPS = 1 << 15
 
@@ -67,7 +67,7 @@ class SackReader:
         self._round_trips = round_trips
         self._evidence = Evidence(len(planes), round_trips)
         self._memory_ns = _STAMPS * stamp_ns
-        self._newest: Moment | None = None
+        self._newest: Moment = (0, window.una - 1 & psns.MASK, 0)
         self._probes: list[tuple[int, int]] = []  # (stamp, sent_ns)
 
     def probed(self, stamp: int, now_ns: int) -> None:
@@ -100,41 +100,25 @@ class SackReader:
         return rows if len(good) == len(rows) else rows[good]
 
     def read(self, rows: Rows, now_ns: int) -> Heard:
-        """Sane SACK_IN rows in order of arrival; those of one moment are one report."""
-        heard = Heard()
-        moments = list(
-            zip(rows["rcvd_units"].tolist(), rows["cack_psn"].tolist(), rows["ooo_count"].tolist(), strict=True)
-        )
-        begin = 0
-        for end in range(1, len(moments) + 1):
-            if end == len(moments) or moments[end] != moments[begin]:
-                self._read_burst(rows[begin:end], moments[begin], heard, now_ns)
-                begin = end
-        return heard
+        """Sane SACK_IN rows in order of arrival.
 
-    def _read_burst(self, rows: Rows, moment: Moment, heard: Heard, now_ns: int) -> None:
+        All of them say what has arrived. Only those of the newest moment say what has not: between an older one and
+        that, more came.
+        """
         window = self._window
         una = window.una
+        heard = Heard()
         cacks = [psns.unwrap(cack, una) for cack in rows["cack_psn"].tolist()]
-        top = max(cacks)
-        fresh = self._newest is None or not _before(moment, self._newest)
-        if fresh:
-            self._newest = moment
-            ports = int(rows["port_state"][-1])
-            if ports and ports >> int(rows["plane"][-1]) & 1:
-                heard.contradictory += 1
-            else:
-                heard.port_state = ports
-        else:
-            heard.stale += len(rows)
+        moments, fresh = self._order(rows, heard)
         self._read_triggers(rows, cacks, fresh, heard, now_ns)
         if window.next == una:
-            return
+            return heard
         bits = self._bitmaps(rows, cacks)
         arrived: npt.NDArray[np.bool_] = np.zeros(window.next - una, bool)
+        top = max(cacks)
         if top >= una:
             arrived[: top + 1 - una] = True
-        for low, part, _ in bits:
+        for _, low, part, _ in bits:
             arrived[low : low + len(part)] |= part
         slots = window.slots(una, window.next)
         state = window.state[slots]
@@ -143,16 +127,41 @@ class SackReader:
         if len(new):
             self._take(slots[new], heard)
             state[new] = ARRIVED
-        if fresh:
-            newest = cacks.index(top)
-            holes = self._holes(state, max(0, top + 1 - una), int(rows["ooo_count"][newest]), bits)
+        if any(fresh):
+            newest = [n for n, moment in enumerate(moments) if moment == self._newest]
+            told = [shown for shown in bits if shown[0] in newest]
+            above = max(0, cacks[newest[0]] + 1 - una)
+            holes = self._holes(state, above, moments[newest[0]][2], told)
             if len(holes):
-                lost = holes[self._evidence.lost(window, slots[holes])] + una
-                heard.lost = lost if not len(heard.lost) else np.union1d(heard.lost, lost)
+                heard.lost = holes[self._evidence.lost(window, slots[holes])] + una
         if len(new):
             waiting = state != ARRIVED
             first = int(waiting.argmax())
             window.una = una + first if waiting[first] else window.next
+        return heard
+
+    def _order(self, rows: Rows, heard: Heard) -> tuple[list[Moment], list[bool]]:
+        """The moment of each row, and whether it is none that a newer one has overtaken."""
+        moments: list[Moment] = list(
+            zip(rows["rcvd_units"].tolist(), rows["cack_psn"].tolist(), rows["ooo_count"].tolist(), strict=True)
+        )
+        fresh: list[bool] = []
+        for n, moment in enumerate(moments):
+            if n and moment == moments[n - 1]:
+                fresh.append(fresh[-1])
+                continue
+            fresh.append(not _before(moment, self._newest))
+            if fresh[-1]:
+                self._newest = moment
+        heard.stale = len(fresh) - sum(fresh)
+        last = max((n for n, good in enumerate(fresh) if good), default=None)
+        if last is not None:
+            ports = int(rows["port_state"][last])
+            if ports and ports >> int(rows["plane"][last]) & 1:
+                heard.contradictory += 1
+            else:
+                heard.port_state = ports
+        return moments, fresh
 
     @staticmethod
     def _holes(state: npt.NDArray[np.uint8], above: int, beyond: int, bits: list[_Bits]) -> Indices:
@@ -168,7 +177,7 @@ class SackReader:
         missing[:above] = False
         if np.count_nonzero(state[above:] == ARRIVED) != beyond:
             shown: npt.NDArray[np.bool_] = np.zeros(len(state), bool)
-            for low, part, first in bits:
+            for _, low, part, first in bits:
                 if first < len(part):
                     shown[low + first : low + len(part)] |= ~part[first:]
             missing &= shown
@@ -195,10 +204,10 @@ class SackReader:
             low, high = max(first, 0), min(first + 64, size)
             if low < high:
                 part = bits[64 * n + low - first : 64 * n + high - first]
-                shown.append((low, part, max(0, cack + 1 - una - low)))
+                shown.append((n, low, part, max(0, cack + 1 - una - low)))
         return shown
 
-    def _read_triggers(self, rows: Rows, cacks: list[int], fresh: bool, heard: Heard, now_ns: int) -> None:
+    def _read_triggers(self, rows: Rows, cacks: list[int], fresh: list[bool], heard: Heard, now_ns: int) -> None:
         """Round trips, and what is known to have arrived in spite of several transmissions: by stamp and EV."""
         window = self._window
         oldest = window.next - window.mask
@@ -219,7 +228,7 @@ class SackReader:
                 if int(self._evs.index_of(rows["entropy"][n : n + 1])[0]) != window.ev[slot]:
                     continue
                 self._evidence.arrived_again(window, slot)
-            if times and fresh:
+            if times and fresh[n]:
                 heard.rtt_ns = now_ns - int(window.sent_ns[slot])
                 self._round_trips.sample(self._planes[window.ev[slot]], heard.rtt_ns)
 

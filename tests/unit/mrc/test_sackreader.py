@@ -71,7 +71,7 @@ def test_the_trigger_tells_the_round_trip_of_its_plane(sending: Sending) -> None
     assert sending.round_trips.slowest_ns == 4 * MS
 
 
-@pytest.mark.parametrize("wrong", [{"stamp": 2}, {"ev": 3}, {"ack_psn_offset": 1}])
+@pytest.mark.parametrize("wrong", [{"stamp": 2}, {"ack_psn_offset": 1}])
 def test_a_trigger_that_was_not_sent_so_tells_no_round_trip(sending: Sending, wrong: dict[str, int]) -> None:
     sending.send(0, 8, ev=1, at_ms=1)
     heard = sending.reader.read(sending.sack(**{"cack": 7, "ev": 1, "stamp": 1, **wrong}), 5 * MS)
