@@ -1,7 +1,9 @@
 """What acknowledgements prove about packets in flight: round trips of planes, and which packets are lost.
 
-A packet is lost when the receiver has said that it was not there (a hole), and either one sent later on the same path
-and in the same class had arrived (paths keep their order), or one sent later by more than the reorder window had.
+A packet is lost when the receiver has said that it was not there (a hole), and one sent later had arrived: on the same
+path and in the same class (paths keep their order); on another path of its plane, sent later by more than the reorder
+floor (they share the sender's port, where most of the waiting is); or on any path, sent later by more than the reorder
+window.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ class RoundTrips:
     """
 
     def __init__(self, planes: int, settings: Settings) -> None:
-        self._floor_ns = settings.reorder_floor_ns
+        self.floor_ns = settings.reorder_floor_ns
         self._ceiling_ns = settings.ack_timeout_ns * 3 // 4
         self._smoothed: list[float | None] = [None] * planes
         self._deviation = [0.0] * planes
-        self.reorder_window_ns = min(self._floor_ns, self._ceiling_ns)
+        self.reorder_window_ns = min(self.floor_ns, self._ceiling_ns)
         self.slowest_ns = settings.nscc.base_rtt_ns
 
     def sample(self, plane: int, rtt_ns: int) -> None:
@@ -40,22 +42,27 @@ class RoundTrips:
         measured = [rtt for rtt in self._smoothed if rtt is not None]
         self.slowest_ns = int(max(measured))
         window = self.slowest_ns - min(measured) + 4 * max(self._deviation)
-        self.reorder_window_ns = min(max(self._floor_ns, int(window)), self._ceiling_ns)
+        self.reorder_window_ns = min(max(self.floor_ns, int(window)), self._ceiling_ns)
 
 
 class Evidence:
     """The newest transmission known to have arrived: of each EV and class, and of all."""
 
-    def __init__(self, evs: int, round_trips: RoundTrips) -> None:
-        self._newest = np.full((2, evs), -1, "i8")  # order of transmission, by class (0: first, 1: again) and EV
+    def __init__(self, planes: list[int], round_trips: RoundTrips) -> None:
+        self._planes = np.array(planes, np.intp)
+        self._newest_of_plane_ns = np.full(int(self._planes.max(initial=0)) + 1, -(1 << 62), "i8")
+        self._newest = np.full(
+            (2, len(planes)), -1, "i8"
+        )  # order of transmission, by class (0: first, 1: again) and EV
         self._newest_order = -1
         self._newest_sent_ns = -1
         self._round_trips = round_trips
 
     def arrived(self, window: SendWindow, slots: Indices) -> None:
         """These packets, ascending, were sent once only, and have arrived."""
-        order = window.order[slots]
-        np.maximum.at(self._newest[0], window.ev[slots], order)
+        order, evs = window.order[slots], window.ev[slots]
+        np.maximum.at(self._newest[0], evs, order)
+        np.maximum.at(self._newest_of_plane_ns, self._planes[evs], window.sent_ns[slots])
         self._newest_order = max(self._newest_order, int(order[-1]))
         self.arrived_sent_at(int(window.sent_ns[slots[-1]]))
 
@@ -73,7 +80,9 @@ class Evidence:
 
     def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
         """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
-        by_time = window.sent_ns[holes] < self._newest_sent_ns - self._round_trips.reorder_window_ns
+        sent_ns = window.sent_ns[holes]
+        by_time = sent_ns < self._newest_sent_ns - self._round_trips.reorder_window_ns
+        by_time |= sent_ns < self._newest_of_plane_ns[self._planes[window.ev[holes]]] - self._round_trips.floor_ns
         order = window.order[holes]
         overtaken: npt.NDArray[np.bool_] = order < self._newest_order
         if np.count_nonzero(overtaken):

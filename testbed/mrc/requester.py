@@ -184,7 +184,9 @@ class Requester:
         if len(lost):
             counters.packet_seq_err += len(lost)
             slots = self._sender.lose(lost)
-            self._destination.on_loss(int(self._window.length[slots].sum()))
+            if np.unique(self._planes[self._window.ev[slots]]).size > 1:
+                # Losses of one plane are a path's or a switch's failure; those of several at once are a queue's.
+                self._destination.on_loss(int(self._window.length[slots].sum()))
             self._evs.on_loss(np.unique(self._window.ev[slots]).astype("i8"), now_ns)
         self._acknowledge(heard, now_ns)
         self._destination.on_ack(

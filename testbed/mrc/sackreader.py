@@ -14,7 +14,7 @@ from testbed.mrc.rows import Rows
 from testbed.mrc.sendwindow import ARRIVED, IN_FLIGHT, Indices, SendWindow
 
 _NONE = np.zeros(0, "i8")
-#: What a bitmap shows: its row, the first packet, counted from ``una``; bits from there; the first of them above its cack.
+#: What a bitmap shows: its row; the first packet, counted from ``una``; bits from there; the first of them above cack.
 _Bits = tuple[int, int, npt.NDArray[np.bool_], int]
 #: Stamps have 16 bits: a probe older than half their range is no longer recognised by its stamp.
 _STAMPS = 1 << 15
@@ -65,7 +65,7 @@ class SackReader:
         self._evs = evs
         self._planes: list[int] = planes.tolist()
         self._round_trips = round_trips
-        self._evidence = Evidence(len(planes), round_trips)
+        self._evidence = Evidence(self._planes, round_trips)
         self._memory_ns = _STAMPS * stamp_ns
         self._newest: Moment = (0, window.una - 1 & psns.MASK, 0)
         self._probes: list[tuple[int, int]] = []  # (stamp, sent_ns)

@@ -140,7 +140,7 @@ class Settings:
 
     pmtu: int = 4096
     mpr: int = 16
-    sack_packets: int = 32
+    sack_packets: int = 64
     stamp_ns: int = 64_000
     ack_timeout_ns: int = 32_768_000
     linear_retries: int = 7

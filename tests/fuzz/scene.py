@@ -38,7 +38,7 @@ EVS, PLANES = 8, 4
 GUARD = 4096
 ROOM = 1 << 15
 _FILL = 0xA5
-_SCENE_SETTINGS = replace(SETTINGS, mpr=1, evs=EvSettings(active=8))
+_SCENE_SETTINGS = replace(SETTINGS, mpr=1, sack_packets=16, evs=EvSettings(active=8))
 _FINISH_NS = 60_000 * MS
 _LOGGED = 64
 

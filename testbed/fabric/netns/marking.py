@@ -2,7 +2,7 @@
 
 The kernel's queueing disciplines that mark are not everywhere; nf_tables with its egress hook is, and a user namespace
 may use it. It sees a packet before the port's own queue does, and not how full that is, so that it keeps an account of
-its own, in a bucket of tokens: the bucket's room is the threshold, what comes in is a little less than the link's rate.
+its own, in a bucket of tokens: the bucket's room is the threshold, what comes in is a little more than the link's rate.
 A packet takes tokens for its bytes. One that finds too few takes what there is, and is marked if it is ECN-capable
 (RFC 3168 §5). So nothing is marked while less arrives than drains, and once the threshold is reached all of it while
 much more does; in between, within a token a packet, a share.
@@ -25,9 +25,10 @@ from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.netlink import attributes, messages
 from testbed.fabric.netns.state import Marker
 
-#: The virtual queue drains at this share of the link's rate. Below 1, because the account ends at the threshold while
-#: the real queue grows on: a load that then just fills the link would leave that queue standing, unmarked.
-DRAIN = 0.98
+#: The virtual queue drains at this share of the link's rate. Above 1, so that a link which is merely full is not
+#: marked: one plane's load on the only uplink that is left just fills it, builds no queue, and has nowhere else to go.
+#: A queue that stands under such a load is the business of the senders' delay.
+DRAIN = 1.01
 
 #: What a namespace is asked for; a kernel without nf_tables answers with nothing.
 QUERY = b"".join(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 #: A round of the loop costs some 300 microseconds of fixed work, a packet in it some 5: batches of 8 and more are
 #: what makes a core carry 40,000 packets/s. Under load the loop waits so long for more.
-GATHER_NS = 250_000
+GATHER_NS = 600_000
 #: So many packets waiting are a good batch: no need to wait for more.
-FULL = 32
+FULL = 48
 #: A round with fewer packets than this is a conversation, whose next packet should not wait.
 _BUSY = 4
 #: Gathering begins after so many busy rounds in a row.

@@ -89,7 +89,7 @@ def test_a_very_old_duplicate_is_answered_within_the_offset_s_16_bits() -> None:
 
 
 def test_each_marked_ev_is_told_once_a_batch() -> None:
-    receiver = Receiver()
+    receiver = Receiver(sack_packets=16)
     rows = big(receiver, 20)
     rows["ecn"][[1, 4, 17]] = Ecn.CE
     receiver.take(rows)
