@@ -88,20 +88,22 @@ def path_restore_figure(
         returned: those by which one came back.
     """
     began = event.t_ns - event.uncertainty_ns
-    given_up = {change.subject for change in retired if began <= change.t_ns}
+    given_up: dict[str, int] = {}
+    for change in retired:
+        if began <= change.t_ns <= ended.t_ns:
+            given_up[change.subject] = max(given_up.get(change.subject, 0), change.t_ns)
     resolution = ended.uncertainty_ns * 1e-9
     what = f"{ended.subject} {ended.what}"
     if not given_up:
         return report.figure("path_restore", 0.0, 0, "all", resolution=resolution, note=f"{what}: no EV was given up")
-    last: dict[str, int] = {}
+    back: dict[str, int] = {}
     for change in returned:
-        if change.subject in given_up and change.t_ns >= began:
-            last[change.subject] = max(last.get(change.subject, 0), change.t_ns)
-    lost_again = {c.subject for c in retired if c.t_ns > last.get(c.subject, 0) and c.subject in given_up}
-    missing = sorted(lost_again | (given_up - last.keys()))
+        if change.subject in given_up and change.t_ns > given_up[change.subject]:
+            back[change.subject] = min(back.get(change.subject, change.t_ns), change.t_ns)
+    missing = sorted(given_up.keys() - back.keys())
     if missing:
         note = f"{what}: {len(missing)} of {len(given_up)} EVs not back, such as {missing[0]}"
         return report.figure("path_restore", None, len(given_up), "all", note=note)
-    value = max(max(last.values()) - ended.t_ns, 0) * 1e-9
+    value = max(max(back.values()) - ended.t_ns, 0) * 1e-9
     note = f"{what}: {len(given_up)} EVs"
     return report.figure("path_restore", value, len(given_up), "all", resolution=resolution, note=note)

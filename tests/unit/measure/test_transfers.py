@@ -98,6 +98,7 @@ def test_a_path_is_restored_when_the_last_ev_given_up_is_back() -> None:
     assert missing.value is None
     assert "1 of 2 EVs not back, such as flow a>b ev 0x0002" in missing.note
 
-    again = [*retired, change(660, 1, "assumed bad")]
-    assert path_restore_figure(fault, healed, again, returned, REPORT).value is None
+    # What is given up after the end belongs to another fault.
+    again = [*retired, change(660, 1, "assumed bad"), change(670, 7, "assumed bad")]
+    assert path_restore_figure(fault, healed, again, returned, REPORT).value == pytest.approx(0.055)
     assert path_restore_figure(fault, healed, retired[:1], returned, REPORT).value == 0
