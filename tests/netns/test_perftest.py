@@ -23,6 +23,8 @@ from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import BringUp, realise
 from tests.netns.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "testbed.traffic.perftest"]
 PAIR = ("h0", "h3")
