@@ -179,7 +179,7 @@ class Traffic:
         depth: int = 4,
         count: int | None = None,
         evs_per_qp: int | None = None,
-        evs: Sequence[int] | None = None,
+        evs: Sequence[int] | Mapping[Pair, Sequence[int]] | None = None,
         immediate: bool = False,
         verify: bool = True,
         pmtu: int | None = None,
@@ -198,7 +198,7 @@ class Traffic:
             depth: messages outstanding on each.
             count: messages of each queue pair, or rounds of a collective; None: until the block that runs them ends.
             evs_per_qp: slots of each queue pair's active set; by default the lab's ``evs.active``.
-            evs: only these EVs; by default all of each pair.
+            evs: only these EVs, or pair → only these; by default all of each pair.
             immediate: send WRITE_IMMs in place of WRITEs.
             verify: compare what arrives.
             pmtu: payload bytes of a full packet; by default the largest that fits the links.

@@ -100,7 +100,7 @@ class MrcTransfers:
         immediate: send WRITE_IMMs.
         verify: compare every byte.
         settings: of every NIC.
-        evs: use only these EVs of each pair.
+        evs: use only these EVs of each pair, or of the pairs that it names.
         seed: of content and EV order.
         samples: packets that each host can record; 0: none, then there are no figures of packets.
         grace_s: how long what is outstanding may take after the block.
@@ -120,7 +120,7 @@ class MrcTransfers:
         immediate: bool = False,
         verify: bool = True,
         settings: Settings,
-        evs: Sequence[int] | None = None,
+        evs: Sequence[int] | Mapping[Pair, Sequence[int]] | None = None,
         seed: int = 0,
         samples: int = 1_000_000,
         grace_s: float = 5.0,
@@ -142,7 +142,8 @@ class MrcTransfers:
         self._samples = samples
         self._grace_s = grace_s
         self._ring_frames = ring_frames
-        self.evs = {pair: self._evs_of(pair, evs) for pair in dict.fromkeys(self.pairs)}
+        chosen = {pair: evs.get(pair) if isinstance(evs, Mapping) else evs for pair in self.pairs}
+        self.evs = {pair: self._evs_of(pair, wanted) for pair, wanted in chosen.items()}
         self._run: TransferRun | None = None
         self._outcome: TransferOutcome | None = None
 
