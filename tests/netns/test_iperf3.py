@@ -243,7 +243,8 @@ def test_tcp_retransmits_over_a_cut_link(fabric: NetnsFabric, traffic: Traffic, 
 def test_udp_loses_what_was_sent_while_a_link_was_cut(
     fabric: NetnsFabric, traffic: Traffic, faults: Faults, above: Tier
 ) -> None:
-    flows = traffic.iperf3([(SRC, DST)], protocol="udp", rate=MODERATE, duration_s=1)
+    # Long enough that the link is back when the test ends: its ends then talk over the path that was cut.
+    flows = traffic.iperf3([(SRC, DST)], protocol="udp", rate=MODERATE, duration_s=2)
     outage = run_with_a_cut(fabric, faults, flows, above, 0.3)
     (flow,) = flows.outcome.flows
     per_second = figure(flow, "packets") / figure(flow, "seconds")
