@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from testbed.addressing import AddressPlan
 from testbed.errors import UsageError, nearest
@@ -43,6 +43,20 @@ def choose_pairs(lab: Lab, addresses: AddressPlan, pairs: str | Iterable[Pair], 
     if not usable:
         raise UsageError("no pair of hosts is left that has a path", found=f"{len(hosts)} hosts, pairs {pairs!r}")
     return usable
+
+
+def choose_evs(addresses: AddressPlan, pair: Pair, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """The EVs of a pair that are wanted, all of them where that is None. Raises UsageError when none is left."""
+    usable = addresses.evs(*pair)
+    chosen = usable if wanted is None else tuple(ev for ev in usable if ev in set(wanted))
+    if not chosen:
+        raise UsageError(
+            "none of the chosen EVs is a path of this pair",
+            where=f"{pair[0]}>{pair[1]}",
+            found=", ".join(f"0x{ev:04x}" for ev in wanted or ())[:200],
+            expected=f"some of its {len(usable)}, `testbed path {pair[0]} {pair[1]} --all` lists them",
+        )
+    return chosen
 
 
 def _permutation(hosts: list[str], seed: int) -> list[Pair]:

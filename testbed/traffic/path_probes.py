@@ -10,7 +10,7 @@ from testbed.addressing import Path
 from testbed.errors import UsageError
 from testbed.fabric.protocols import AgentSite, Fabric
 from testbed.traffic.exclusive import measuring
-from testbed.traffic.pairs import Pair
+from testbed.traffic.pairs import Pair, choose_evs
 from testbed.traffic.probe_run import Outcome, ProbeRun
 from testbed.traffic.probes import plan as wire_plan
 
@@ -59,21 +59,9 @@ class PathProbes:
         self._tail_s = tail_s
         self._capacity = capacity
         self.pairs = tuple(pairs)
-        self.evs = {pair: self._evs_of(pair, evs) for pair in self.pairs}
+        self.evs = {pair: choose_evs(fabric.addresses, pair, evs) for pair in self.pairs}
         self._run: ProbeRun | None = None
         self._outcome: Outcome | None = None
-
-    def _evs_of(self, pair: Pair, wanted: Sequence[int] | None) -> tuple[int, ...]:
-        usable = self._fabric.addresses.evs(*pair)
-        chosen = usable if wanted is None else tuple(ev for ev in usable if ev in set(wanted))
-        if not chosen:
-            raise UsageError(
-                "none of the chosen EVs is a path of this pair",
-                where=f"{pair[0]}>{pair[1]}",
-                found=", ".join(f"0x{ev:04x}" for ev in wanted or ())[:200],
-                expected=f"some of its {len(usable)}, `testbed path {pair[0]} {pair[1]} --all` lists them",
-            )
-        return chosen
 
     @property
     def flows(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from testbed.traffic.mrc.nics import nic_plan
 from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
 from testbed.traffic.mrc.run import Collected, TransferRun
 from testbed.traffic.mrc.settings import payload_share
-from testbed.traffic.pairs import Pair
+from testbed.traffic.pairs import Pair, choose_evs
 
 #: What the NIC's own counters call packets that its receive ring had no room for.
 _RING_DROPS = "out_of_buffer"
@@ -143,21 +143,9 @@ class MrcTransfers:
         self._grace_s = grace_s
         self._ring_frames = ring_frames
         chosen = {pair: evs.get(pair) if isinstance(evs, Mapping) else evs for pair in self.pairs}
-        self.evs = {pair: self._evs_of(pair, wanted) for pair, wanted in chosen.items()}
+        self.evs = {pair: choose_evs(fabric.addresses, pair, wanted) for pair, wanted in chosen.items()}
         self._run: TransferRun | None = None
         self._outcome: TransferOutcome | None = None
-
-    def _evs_of(self, pair: Pair, wanted: Sequence[int] | None) -> tuple[int, ...]:
-        usable = self._fabric.addresses.evs(*pair)
-        chosen = usable if wanted is None else tuple(ev for ev in usable if ev in set(wanted))
-        if not chosen:
-            raise UsageError(
-                "none of the chosen EVs is a path of this pair",
-                where=f"{pair[0]}>{pair[1]}",
-                found=", ".join(f"0x{ev:04x}" for ev in wanted or ())[:200],
-                expected=f"some of its {len(usable)}, `testbed path {pair[0]} {pair[1]} --all` lists them",
-            )
-        return chosen
 
     @property
     def flows(self) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc.rows import Status
+from testbed.traffic.mrc.content import Content
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -84,6 +85,15 @@ class Inbound:
             self.mismatches.append(f"flow {self.flow}: {what}")
 
 
+class Arrived(NamedTuple):
+    """A message that has wholly arrived: its number, where, how many bytes, and its immediate if it has one."""
+
+    number: int
+    va: int
+    octets: int
+    immediate: int | None
+
+
 class Poster(Protocol):
     """What a program needs of the NIC."""
 
@@ -133,3 +143,14 @@ def right_immediate(inbound: Inbound, number: int, immediate: int | None, *, wan
         return True
     inbound.complain(f"message {number} has immediate {immediate}, not {expected}")
     return False
+
+
+def compare(inbound: Inbound, content: Content, arrived: Arrived, *, immediate: bool, verify: bool) -> None:
+    """Compare a message with what was sent: its place, its immediate, and with ``verify`` every byte."""
+    number = arrived.number
+    slot = right_place(inbound, number, arrived.va, arrived.octets, content.size)
+    if slot is None or not right_immediate(inbound, number, arrived.immediate, wanted=immediate):
+        return
+    if verify and not content.matches(inbound.flow, number, inbound.memory[slot]):
+        at = content.first_difference(inbound.flow, number, inbound.memory[slot])
+        inbound.complain(f"message {number} differs from byte {at} on")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from testbed.traffic.mrc.content import Content
-from testbed.traffic.mrc.programs.base import Inbound, Outbound, Poster, right_immediate, right_place
+from testbed.traffic.mrc.programs.base import Arrived, Inbound, Outbound, Poster, compare
 
 
 class Stream:
@@ -41,12 +41,8 @@ class Stream:
 
     def message(self, inbound: Inbound, number: int, va: int, octets: int, immediate: int | None) -> None:
         """Compare it with what was sent."""
-        slot = right_place(inbound, number, va, octets, self._content.size)
-        if slot is None or not right_immediate(inbound, number, immediate, wanted=self._immediate):
-            return
-        if self._verify and not self._content.matches(inbound.flow, number, inbound.memory[slot]):
-            at = self._content.first_difference(inbound.flow, number, inbound.memory[slot])
-            inbound.complain(f"message {number} differs from byte {at} on")
+        arrived = Arrived(number, va, octets, immediate)
+        compare(inbound, self._content, arrived, immediate=self._immediate, verify=self._verify)
 
     def step(self, now_ns: int) -> None:
         """Post to every free slot of each flow that still works."""
