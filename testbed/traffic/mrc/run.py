@@ -101,17 +101,25 @@ class _Agent:
             while text:
                 text = text[os.write(self._control, text) :]
 
-    def line(self, deadline: float, what: str) -> str:
-        """The agent's next line. Raises InfrastructureError on the deadline, for its error, and for its end."""
-        poll = select.poll()
-        poll.register(self._ready, select.POLLIN)
-        while b"\n" not in self._text:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise InfrastructureError(f"the MRC endpoint did not say {what} in time", where=self.host)
-            got = os.read(self._ready, 1 << 20)
-            if not got:
-                raise self._ended()
-            self._text += got
+    @property
+    def ready_fd(self) -> int:
+        """Readable when the agent has written."""
+        return self._ready
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a whole line of the agent is there."""
+        return b"\n" in self._text
+
+    def receive(self) -> None:
+        """Take what the agent has written. Raises InfrastructureError where it has ended."""
+        got = os.read(self._ready, 1 << 20)
+        if not got:
+            raise self._ended()
+        self._text += got
+
+    def take_line(self) -> str:
+        """The agent's next line, which is there. Raises InfrastructureError where that tells of a failure."""
         line, _, self._text = self._text.partition(b"\n")
         text = line.decode()
         if text.startswith("error "):
@@ -142,6 +150,28 @@ class _Agent:
             for fd in (self._control, self._ready):
                 if fd >= 0:
                     rest.callback(os.close, fd)
+
+
+def _lines(agents: Mapping[str, _Agent], deadline: float, what: str) -> dict[str, str]:
+    """The next line of each agent, read as they come: one that has to wait for its reader answers no peer meanwhile.
+
+    Raises InfrastructureError on the deadline, for an agent's error, and for its end.
+    """
+    poll = select.poll()
+    waiting = {agent.ready_fd: agent for agent in agents.values() if not agent.has_line}
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    while waiting:
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ready:
+            late = ", ".join(agent.host for agent in waiting.values())
+            raise InfrastructureError(f"an MRC endpoint did not say {what} in time", where=late)
+        for fd, _ in ready:
+            waiting[fd].receive()
+            if waiting[fd].has_line:
+                poll.unregister(fd)
+                del waiting[fd]
+    return {host: agent.take_line() for host, agent in agents.items()}
 
 
 class TransferRun:
@@ -180,15 +210,14 @@ class TransferRun:
             self._agents[host] = agent
             agent.start(self._fabric, plan)
         attributes: dict[tuple[str, int], str] = {}
-        for host, agent in self._agents.items():
-            for entry in json.loads(agent.line(deadline, "which queue pairs it has")):
+        for host, line in _lines(self._agents, deadline, "which queue pairs it has").items():
+            for entry in json.loads(line):
                 attributes[host, entry["flow"]] = entry["attributes"]
         for host, agent in self._agents.items():
             others = {flow: text for (owner, flow), text in attributes.items() if owner != host}
             own = {flow for owner, flow in attributes if owner == host}
             agent.tell("connect " + json.dumps({flow: others[flow] for flow in own}))
-        for agent in self._agents.values():
-            agent.line(deadline, "that it is connected")
+        _lines(self._agents, deadline, "that it is connected")
         self._begun = ClockReading.take(), PressureReading.take()
         self._starved_ns = self._starved()
         for agent in self._agents.values():
@@ -247,7 +276,7 @@ class TransferRun:
         for agent in alive.values():
             agent.tell("stop")
         deadline = time.monotonic() + grace_s + _STOP_S
-        reports = {host: json.loads(agent.line(deadline, "how it ended")) for host, agent in alive.items()}
+        reports = {host: json.loads(line) for host, line in _lines(alive, deadline, "how it ended").items()}
         used = PressureReading.take().since(pressure)
         starved = {
             host: (value - self._starved_ns[host]) * 1e-9 / used.elapsed_s for host, value in self._starved().items()
