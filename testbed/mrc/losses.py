@@ -3,7 +3,7 @@
 A packet is lost when the receiver has said that it was not there (a hole), and one sent later had arrived: on the same
 path and in the same class (paths keep their order); on another path of its plane, sent later by more than the reorder
 floor (they share the sender's port, where most of the waiting is); or on any path, sent later by more than the reorder
-window.
+window of the packet's plane.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class RoundTrips:
     """Smoothed round trip and deviation of each plane, by RFC 6298's filter (section 2).
 
     Attributes:
-        reorder_window_ns: how much later a packet may arrive than one sent after it, on another path.
+        floor_ns: how much later a packet may arrive than one sent after it on the same plane.
+        windows_ns: i8 (planes,), how much later a packet of this plane may arrive than one sent after it on any other.
         slowest_ns: the longest smoothed round trip of a plane; the base one before the first sample.
     """
 
@@ -28,7 +29,9 @@ class RoundTrips:
         self._ceiling_ns = settings.ack_timeout_ns * 3 // 4
         self._smoothed: list[float | None] = [None] * planes
         self._deviation = [0.0] * planes
-        self.reorder_window_ns = min(self.floor_ns, self._ceiling_ns)
+        self._shortest_ns = 0
+        first = min(settings.nscc.base_rtt_ns + self.floor_ns, self._ceiling_ns)
+        self.windows_ns = np.full(planes, first, "i8")
         self.slowest_ns = settings.nscc.base_rtt_ns
 
     def sample(self, plane: int, rtt_ns: int) -> None:
@@ -39,10 +42,20 @@ class RoundTrips:
         else:
             self._deviation[plane] += (abs(known - rtt_ns) - self._deviation[plane]) / 4
             self._smoothed[plane] = known + (rtt_ns - known) / 8
-        measured = [rtt for rtt in self._smoothed if rtt is not None]
-        self.slowest_ns = int(max(measured))
-        window = self.slowest_ns - min(measured) + 4 * max(self._deviation)
-        self.reorder_window_ns = min(max(self.floor_ns, int(window)), self._ceiling_ns)
+        self._shortest_ns = min(self._shortest_ns or rtt_ns, rtt_ns)
+        self.slowest_ns = int(max(rtt for rtt in self._smoothed if rtt is not None))
+        self.windows_ns[plane] = self._window_ns(plane)
+
+    def _window_ns(self, plane: int) -> int:
+        """What is slow here may have been overtaken by what found every queue empty.
+
+        It is the shortest round trip ever that counts for that, not the other planes' of late: a plane that comes back
+        has no queue yet, whatever it had before.
+        """
+        smoothed = self._smoothed[plane]
+        assert smoothed is not None
+        latest = smoothed + max(4 * self._deviation[plane], self.floor_ns)
+        return min(int(latest) - self._shortest_ns, self._ceiling_ns)
 
 
 class Evidence:
@@ -81,8 +94,9 @@ class Evidence:
     def lost(self, window: SendWindow, holes: Indices) -> npt.NDArray[np.bool_]:
         """Which of ``holes`` (slots of packets that the receiver did not have) are lost."""
         sent_ns = window.sent_ns[holes]
-        by_time = sent_ns < self._newest_sent_ns - self._round_trips.reorder_window_ns
-        by_time |= sent_ns < self._newest_of_plane_ns[self._planes[window.ev[holes]]] - self._round_trips.floor_ns
+        planes = self._planes[window.ev[holes]]
+        by_time: npt.NDArray[np.bool_] = sent_ns < self._newest_sent_ns - self._round_trips.windows_ns[planes]
+        by_time |= sent_ns < self._newest_of_plane_ns[planes] - self._round_trips.floor_ns
         order = window.order[holes]
         overtaken: npt.NDArray[np.bool_] = order < self._newest_order
         if np.count_nonzero(overtaken):

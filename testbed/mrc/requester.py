@@ -324,7 +324,7 @@ class Requester:
         answer proves its loss; without it the last packets before a pause would wait for the ACK timer.
         """
         rtt_ns = self._round_trips.slowest_ns
-        self._look_ns = now_ns + rtt_ns + max(rtt_ns, self._round_trips.reorder_window_ns)
+        self._look_ns = now_ns + rtt_ns + max(rtt_ns, int(self._round_trips.windows_ns.max()))
 
     def on_timer(self, now_ns: int) -> Rows:
         """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""

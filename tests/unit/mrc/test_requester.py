@@ -185,7 +185,7 @@ def test_a_hole_overtaken_on_its_own_path_is_lost_at_once_and_nothing_else() -> 
 
 
 def test_a_hole_is_lost_by_time_only_beyond_the_reorder_window() -> None:
-    window_ns = SETTINGS.reorder_floor_ns
+    window_ns = KNOBS.base_rtt_ns + SETTINGS.reorder_floor_ns  # as long as no round trip is known
     for gap_ns, lost in ((window_ns, 0), (window_ns + 1, 1)):
         one = bench()
         post(one, PMTU, PMTU)
@@ -225,12 +225,12 @@ def test_all_that_arrived_being_known_tells_of_holes_beyond_the_bitmap() -> None
     post(one, 128 * PMTU)
     one.requester.emit(0, 128)
     one.requester.post(1, 0, PMTU, 0, 5)
-    one.sack(0, now_ns=5 * MS, units=1)
-    one.requester.emit(5 * MS, 1)
+    one.sack(0, now_ns=15 * MS, units=1)
+    one.requester.emit(15 * MS, 1)
     # The newest arrived; the bitmap covers 64 packets, the count says that nothing else is there.
-    one.sack(0, now_ns=6 * MS, units=2, ooo_count=2, sack_offset=65, bitmap=1 << 63)
+    one.sack(0, now_ns=16 * MS, units=2, ooo_count=2, sack_offset=65, bitmap=1 << 63)
     assert one.requester.counters.packet_seq_err == 63
-    one.sack(0, now_ns=6 * MS, units=3, ooo_count=1, sack_offset=65, bitmap=1 << 63)
+    one.sack(0, now_ns=16 * MS, units=3, ooo_count=1, sack_offset=65, bitmap=1 << 63)
     assert one.requester.counters.packet_seq_err == 127
 
 
