@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from testbed.errors import UsageError, nearest
+from testbed.mrc.connecting import check_fit, connected
 from testbed.mrc.dispatch import Received, by_qp
 from testbed.mrc.endpoints import Endpoints
-from testbed.mrc.evs import EvSet
 from testbed.mrc.memory import Memory
 from testbed.mrc.nscc import BackPressure
 from testbed.mrc.outgoing import Outbox, Outgoing, joined
@@ -19,15 +18,13 @@ from testbed.mrc.peers import Peer, along, planes_of
 from testbed.mrc.psn import MASK
 from testbed.mrc.qp import QpAttributes, Region, State
 from testbed.mrc.queuepair import Connection, QueuePair, add
-from testbed.mrc.requester import Requester
-from testbed.mrc.responder import Responder
 from testbed.mrc.rounds import Rounds
 from testbed.mrc.rows import COMPLETION, EV_EVENT, EvCause, Rows, Status
 from testbed.mrc.settings import Settings
+from testbed.mrc.timers import Timers
 
 #: Numbers of queue pairs begin here; 0 and 1 are IBTA's management queue pairs.
 _FIRST_QPN = 0x10
-_NEVER = (1 << 63) - 1
 Place = Callable[[Rows], None]
 Messages = Callable[[Rows], None]
 
@@ -58,13 +55,13 @@ class Engine:
         self._rounds = Rounds()
         self._endpoints = Endpoints(settings)
         self._outbox = Outbox()
+        self._timers = Timers(settings, self._qps, self._peers, self._endpoints, self._outbox)
         self._answering: list[QueuePair] = []
         self._completions: list[Rows] = []
         self._events: list[Rows] = []
         self._pressure = BackPressure()
         self._penalty = 0
         self._denied: set[int] = set()
-        self._due_ns = _NEVER
         self._totals: dict[str, int] = {"mrc_unknown_qp": 0, "mrc_refused_in_error": 0}
 
     # Peers and queue pairs
@@ -96,6 +93,8 @@ class Engine:
         self._numbered += 1
         for plane in planes_of(self._endpoints.down):
             peer.port_changed(plane, False, EvCause.LOCAL_PORT, now_ns)
+        if self._denied:
+            peer.reverse.set_denied(np.array(sorted(self._denied), np.uint32), True, now_ns)
         self._peers[name] = peer
         return peer
 
@@ -134,43 +133,12 @@ class Engine:
         Raises:
             UsageError: it is connected already, or the other end is another NIC or has another path MTU.
         """
-        if qp.state is not State.INIT:
-            raise UsageError("a queue pair is connected once", found=qp.state.name, expected=State.INIT.name)
-        if ipaddress.IPv6Address(remote.address) != ipaddress.IPv6Address(qp.peer.address):
-            raise UsageError(
-                "these attributes are of another NIC",
-                where=f"queue pair {qp.attributes.qpn} to {qp.peer.name}",
-                found=remote.address,
-                expected=qp.peer.address,
-                remedy="create the queue pair with the peer whose attributes these are",
-            )
-        if remote.pmtu != self._settings.pmtu:
-            raise UsageError(
-                "both ends need the same path MTU",
-                where=f"queue pair {qp.attributes.qpn} to {qp.peer.name}",
-                found=f"{remote.pmtu} there",
-                expected=f"{self._settings.pmtu} as here",
-                remedy="give both NICs the same pmtu",
-            )
-        peer = qp.peer
-        evs = EvSet(peer.evs, peer.planes, self._settings.evs, seed=self._seed, qp=qp.index)
-        requester = Requester(
-            qp.index,
-            remote.qpn,
-            qp.attributes.psn,
-            remote.mpr,
-            self._settings,
-            evs,
-            peer.destination,
-            peer.planes,
+        check_fit(qp, remote, self._settings)
+        qp.connection = connected(
+            qp, remote, self._settings, self._memory, seed=self._seed, denied=self._denied, now_ns=now_ns
         )
-        responder = Responder(qp.index, remote.qpn, remote.psn, self._memory, self._settings)
-        responder.port_state = self._endpoints.down & 0xFF
-        responder.rcv_cwnd_pen = self._penalty
-        peer.introduce(evs, now_ns)
-        if self._denied:
-            evs.set_denied(evs.index_of(np.array(sorted(self._denied), np.uint32)), True, now_ns)
-        qp.connection = Connection(remote.qpn, evs, requester, responder)
+        qp.connection.responder.port_state = self._endpoints.down & 0xFF
+        qp.connection.responder.rcv_cwnd_pen = self._penalty
         qp.state = State.RTS
 
     def destroy_qp(self, qp: QueuePair, now_ns: int) -> None:
@@ -186,18 +154,6 @@ class Engine:
         self._endpoints.forget_qp(qp)
         del qp.peer.qps[qp.index]
         qp.connection = None
-
-    def queue_pairs(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        """For encoder and decoder: ``(n,)`` numbers and ``(n, 16)`` peers' addresses, by index.
-
-        Those of queue pairs that were destroyed are numbers that no packet can carry.
-        """
-        numbers = (np.arange(self._created) + MASK + 1).astype("u4")
-        addresses = np.zeros((self._created, 16), "u1")
-        for index, qp in self._qps.items():
-            numbers[index] = qp.attributes.qpn
-            addresses[index] = np.frombuffer(ipaddress.IPv6Address(qp.peer.address).packed, "u1")
-        return numbers, addresses
 
     def post_write(
         self,
@@ -264,7 +220,7 @@ class Engine:
         touched: list[tuple[QueuePair, Connection]] = []
         for qp, connection, rows in self._sorted(writes, now_ns):
             qp.peer.inbound_ns = now_ns
-            self._wake_for(qp.peer, now_ns)
+            self._timers.wake_for(qp.peer, now_ns)
             if qp.state is State.ERROR and connection.responder.error is None:
                 self._totals["mrc_refused_in_error"] += len(rows)
                 continue
@@ -323,8 +279,9 @@ class Engine:
 
     def transmit(self, now_ns: int, most: int) -> Outgoing:
         """What is to be sent now: at most ``most`` WRITEs, and all control packets that are due."""
-        if now_ns >= self._due_ns:
-            self._on_timers(now_ns)
+        if self._timers.due(now_ns):
+            for qp, connection in self._timers.run(now_ns):
+                self._after(qp, connection)
         outbox = self._outbox
         for qp in self._answering:
             qp.answering = False
@@ -341,7 +298,7 @@ class Engine:
             qp.peer.outbound_ns = now_ns
             outbox.writes.append(rows)
             if qp.connection is not None:
-                self._wake_at(qp.connection.next_due_ns())
+                self._timers.wake_at(qp.connection.next_due_ns())
         outbox.endpoints += self._endpoints.out
         self._endpoints.out.clear()
         return outbox.take()
@@ -350,7 +307,7 @@ class Engine:
 
     def next_due_ns(self) -> int | None:
         """When :meth:`transmit` is to be called next, if nothing comes before; None where nothing is waited for."""
-        return None if self._due_ns == _NEVER else self._due_ns
+        return self._timers.next_due_ns
 
     def port_changed(self, plane: int, up: bool, now_ns: int) -> None:
         """The carrier of our port of this plane changed."""
@@ -368,50 +325,17 @@ class Engine:
                 qp.connection.responder.port_state = down & 0xFF
 
     def deny(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int) -> None:
-        """The controller forbids EVs, or allows them again, on all queue pairs, those to come too."""
+        """The controller forbids EVs, or allows them again: to all queue pairs and replies, those to come too."""
         values = set(evs.tolist())
         self._denied = self._denied | values if denied else self._denied - values
+        for peer in self._peers.values():
+            peer.reverse.set_denied(evs, denied, now_ns)
         for qp in self._qps.values():
             if qp.connection is not None:
                 qp.connection.evs.set_denied(qp.connection.evs.index_of(evs), denied, now_ns)
 
-    def _on_timers(self, now_ns: int) -> None:
-        self._due_ns = _NEVER
-        for qp in list(self._qps.values()):
-            connection = qp.connection
-            if connection is None:
-                continue
-            due = connection.next_due_ns()
-            if due is not None and due <= now_ns:
-                requester = connection.requester
-                requester.heard_ns = max(requester.heard_ns, qp.peer.heard_ns)
-                probes = requester.on_timer(now_ns)
-                if len(probes):
-                    probes["path"] += qp.peer.first_path
-                    self._outbox.probes.append(probes)
-                if qp.state is not State.ERROR:
-                    self._endpoints.probe(qp, connection, now_ns)
-                self._after(qp, connection)
-            else:
-                self._wake_at(due)
-        for peer in self._peers.values():
-            self._endpoints.repeat(peer, now_ns)
-            period_ns = self._settings.evs.reverse_probe_interval_ns
-            if peer.receives_only(now_ns, period_ns):
-                self._endpoints.probe_reverse(peer, now_ns)
-            self._wake_for(peer, now_ns)
-
-    def _wake_for(self, peer: Peer, now_ns: int) -> None:
-        if peer.announcement is not None:
-            self._wake_at(peer.announcement.due_ns)
-        self._wake_at(peer.reverse_probe_due_ns(now_ns, self._settings.evs.reverse_probe_interval_ns))
-
-    def _wake_at(self, due_ns: int | None) -> None:
-        if due_ns is not None and due_ns < self._due_ns:
-            self._due_ns = due_ns
-
     def _peer_changed(self, peer: Peer, now_ns: int) -> None:
-        self._wake_for(peer, now_ns)
+        self._timers.wake_for(peer, now_ns)
         for qp in peer.qps.values():
             if qp.connection is not None:
                 self._after(qp, qp.connection)
@@ -420,7 +344,7 @@ class Engine:
         """Something happened to a queue pair's requester."""
         self._settle(qp)
         self._rounds.join(qp)
-        self._wake_at(connection.next_due_ns())
+        self._timers.wake_at(connection.next_due_ns())
 
     def _settle(self, qp: QueuePair) -> None:
         rows = qp.take_completions()

@@ -10,28 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc import psn as psns
-from testbed.mrc.acktimer import AckTimer
-from testbed.mrc.codes import NackReason, SackMark, Syndrome
+from testbed.mrc.codes import SackMark, Syndrome
 from testbed.mrc.evs import EvSet
 from testbed.mrc.losses import RoundTrips
+from testbed.mrc.nackreader import NackReader
 from testbed.mrc.nscc import Destination
 from testbed.mrc.qp import State
 from testbed.mrc.requestercounters import RequesterCounters
-from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Dscp, Flag, Rows, Status
+from testbed.mrc.rows import COMPLETION, PROBE_OUT, WRITE_OUT, Flag, Rows, Status
 from testbed.mrc.sackreader import Heard, SackReader
 from testbed.mrc.sender import Sender
 from testbed.mrc.sendqueue import DEPTH, SendQueue
 from testbed.mrc.sendwindow import IN_FLIGHT, Indices, SendWindow
 from testbed.mrc.settings import Settings
+from testbed.mrc.silence import Silence
 
-#: Probes sent at one expiry of the ACK timer, at most: each by another EV, and twice as many every time.
-_MOST_PROBES = 16
 _NAKS = {
     Syndrome.NAK_INVALID_REQUEST: Status.REM_INV_REQ_ERR,
     Syndrome.NAK_REMOTE_ACCESS: Status.REM_ACCESS_ERR,
     Syndrome.NAK_REMOTE_OPERATIONAL: Status.REM_OP_ERR,
 }
-_REFUSED = (NackReason.NO_BITMAP, NackReason.NO_PKT_BUFFER, NackReason.NO_RESOURCE)
 
 
 class Requester:
@@ -70,9 +68,6 @@ class Requester:
         self.port_state: int | None = None
         self.heard_ns = -1
         self.counters = RequesterCounters()
-        self._qp = qp
-        self._dqp = dqp
-        self._settings = settings
         self._evs = evs
         self._planes = planes
         self._destination = destination
@@ -82,9 +77,19 @@ class Requester:
         self._sender = Sender(self._queue, self._window, allowed, settings, evs, destination, self.counters)
         self._round_trips = RoundTrips(int(planes.max(initial=0)) + 1, settings)
         self._sacks = SackReader(self._window, evs, planes, self._round_trips, settings.stamp_ns)
-        self._timer = AckTimer(settings)
-        self._look_ns: int | None = None  # when silence calls for a probe, before the ACK timer does
-        self._probe_id = 0
+        self._nacks = NackReader(self._window, self._sender, evs, destination, self.counters, settings.nscc.base_rtt_ns)
+        self._silence = Silence(
+            qp,
+            dqp,
+            settings,
+            self._window,
+            self._sender,
+            self._sacks,
+            self._round_trips,
+            evs,
+            destination,
+            self.counters,
+        )
         self._failed_ns = 0
         self._completions: list[Rows] = []
 
@@ -147,10 +152,9 @@ class Requester:
             return np.zeros(0, WRITE_OUT)
         rows = self._sender.emit(now_ns, most)
         if len(rows):
-            self._timer.start(now_ns)
-            self._look_after(now_ns)
+            self._silence.sent(now_ns)
         elif self._sender.stalled:
-            self._timer.start(now_ns)
+            self._silence.stalled(now_ns)
         return rows
 
     # What the peer says
@@ -176,7 +180,7 @@ class Requester:
         if heard.proven is not None and heard.proven >= 0:
             self._sender.proven = heard.proven
         if heard.probed:
-            self._timer.answered(now_ns)
+            self._silence.answered(now_ns)
         marked = self._heed_marks(rows, now_ns)
         lost = heard.lost
         if len(lost):
@@ -217,33 +221,8 @@ class Requester:
         if self.state is State.ERROR or not len(rows):
             return
         self.heard_ns = now_ns
-        window, counters = self._window, self.counters
-        counters.mrc_rx_nacks += len(rows)
-        psn = psns.unwrap(rows["nack_psn"], window.una)
-        slots = psn & window.mask
-        valid = (psn >= window.una) & (psn < window.next) & (window.stamp[slots] == rows["stamp"])
-        valid &= window.state[slots] == IN_FLIGHT
-        psn, first = np.unique(psn[valid], return_index=True)
-        counters.mrc_stale_nacks += len(rows) - len(psn)
-        reasons = rows["reason"][valid][first]
-        if (reasons == NackReason.UNEXP_EVENT).any():
+        if self._nacks.read(rows, now_ns):
             self.fail(Status.REM_OP_ERR, now_ns)
-            return
-        refused = np.isin(reasons, _REFUSED)
-        if refused.any():
-            counters.mrc_resource_nacks += int(refused.sum())
-            self._sender.hold(psn[refused], now_ns + self._settings.nscc.base_rtt_ns)
-        self._sender.lose(psn[~refused])
-        in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
-        counters.mrc_trimmed += int(in_fabric.sum())
-        counters.mrc_trimmed_lasthop += int(at_last_hop.sum())
-        counters.mrc_window_nacks += int((reasons == NackReason.PSN_OOR_WINDOW).sum())
-        if in_fabric.any():
-            self._evs.on_trim(np.unique(window.ev[psn[in_fabric] & window.mask]).astype("i8"), now_ns)
-        trimmed = in_fabric | at_last_hop
-        if trimmed.any():
-            # A queue was full, wherever; only one within the fabric is the EV's fault.
-            self._destination.on_trim(now_ns, int(window.length[psn[trimmed] & window.mask].sum()))
 
     def on_acks(self, rows: Rows, now_ns: int) -> None:
         """ACK_IN rows of this queue pair."""
@@ -273,7 +252,7 @@ class Requester:
             return
         heard = self._sacks.acknowledged(queue.first_psn(first), queue.end_of(end - 1))
         self._completions.append(queue.complete(np.arange(first, end), Status.SUCCESS, now_ns))
-        self._timer.progress(now_ns)
+        self._silence.progress(now_ns)
         self._acknowledge(heard, now_ns)
         if heard.nbytes:
             self._destination.on_ack(now_ns, heard.nbytes, None, False, 0, False)
@@ -291,12 +270,10 @@ class Requester:
     def _acknowledge(self, heard: Heard, now_ns: int) -> None:
         if heard.packets:
             self._destination.gone(heard.nbytes)
-            self._timer.progress(now_ns)
-            self._look_after(now_ns)
+            self._silence.arrived(now_ns)
             self._sender.arrived()
         if not self._unacknowledged():
-            self._timer.stop()
-            self._look_ns = None
+            self._silence.stop()
 
     def plane_down(self, plane: int, now_ns: int) -> None:  # noqa: ARG002 - as all that happens
         """A port of this plane is down: what is in flight there is lost."""
@@ -311,63 +288,18 @@ class Requester:
 
     def next_due_ns(self) -> int | None:
         """When :meth:`on_timer` next has something to do."""
-        due = self._timer.due_ns
-        if self._look_ns is not None and (due is None or self._look_ns < due):
-            due = self._look_ns
+        due = self._silence.next_due_ns()
         held = self._sender.held_until_ns()
         return held if held is not None and (due is None or held < due) else due
-
-    def _look_after(self, now_ns: int) -> None:
-        """Something was sent, or arrived: if nothing else does for a while, a probe is to find out why.
-
-        By then a packet that is still missing is older than the probe by more than the reorder window, so that the
-        answer proves its loss; without it the last packets before a pause would wait for the ACK timer.
-        """
-        rtt_ns = self._round_trips.slowest_ns
-        self._look_ns = now_ns + rtt_ns + max(rtt_ns, int(self._round_trips.windows_ns.max()))
 
     def on_timer(self, now_ns: int) -> Rows:
         """Do what is due; PROBE_OUT rows, whose ``path`` is an index of the EV set."""
         self._sender.release(now_ns)
-        if self._timer.due_ns is None or now_ns < self._timer.due_ns:
-            if self._look_ns is None or now_ns < self._look_ns:
-                return np.zeros(0, PROBE_OUT)
-            self._look_ns = None
-            return self._probe(1, int(self._window.ev[self._window.una & self._window.mask]), now_ns)
-        self.counters.local_ack_timeout_err += 1
-        if not self._timer.expire(now_ns):
+        probes = self._silence.on_timer(now_ns, self.heard_ns)
+        if probes is None:
             self.fail(Status.RETRY_EXC_ERR, now_ns)
             return np.zeros(0, PROBE_OUT)
-        self._destination.on_timeout(now_ns)
-        window = self._window
-        oldest = window.una & window.mask
-        avoid = int(window.ev[oldest])
-        if window.una < window.next:
-            if window.state[oldest] == IN_FLIGHT:
-                if self.heard_ns <= int(window.sent_ns[oldest]):
-                    self._evs.on_timeout(np.array([avoid]), now_ns)
-                if self._timer.retries > 1:
-                    self.counters.mrc_timeout_retransmits += 1
-                    self._sender.lose(np.array([window.una]))
-            self._sender.urgent = self._timer.retries > 1
-        return self._probe(min(1 << (self._timer.retries - 1), _MOST_PROBES), avoid, now_ns)
-
-    def _probe(self, count: int, avoid: int, now_ns: int) -> Rows:
-        evs = self._evs.take_fresh(np.full(count, avoid), now_ns)
-        rows = np.zeros(len(evs), PROBE_OUT)
-        if not len(evs):
-            return rows
-        rows["path"] = evs
-        rows["qp"] = self._qp
-        rows["dqp"] = self._dqp
-        rows["psn"] = self._window.una & psns.MASK
-        rows["dscp"] = Dscp.CONTROL
-        rows["probe_id"] = (self._probe_id + np.arange(len(evs))) & 0xFFFF
-        rows["stamp"] = self._sender.stamp(now_ns)
-        self._probe_id += len(evs)
-        self._sacks.probed(self._sender.stamp(now_ns), now_ns)
-        self.counters.mrc_probes_sent += len(evs)
-        return rows
+        return probes
 
     def _unacknowledged(self) -> bool:
         queue, window = self._queue, self._window
@@ -386,8 +318,7 @@ class Requester:
         self.state = State.ERROR
         self._failed_ns = now_ns
         self._sender.stop()
-        self._timer.stop()
-        self._look_ns = None
+        self._silence.stop()
         self._end_all(status, now_ns)
 
     def _end_all(self, status: Status, now_ns: int) -> None:

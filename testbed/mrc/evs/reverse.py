@@ -21,7 +21,8 @@ class ReverseEvs:
     none comes and it is its plane's EV, a random other one of the plane takes its place, untried; a plane with one EV
     keeps it, since nothing tells whether the peer's answer or our probe was lost.
 
-    Probes that are under way when a port goes down say nothing, and are forgotten.
+    Probes that are under way when a port goes down say nothing, and are forgotten. What a controller denies is neither
+    used nor probed, as long as it leaves an EV on any plane that is up.
 
     Args:
         evs: u4 (n,), all different.
@@ -41,7 +42,9 @@ class ReverseEvs:
         check_settings(settings)
         self._settings = settings
         self._rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, peer])
+        self._evs = evs.copy()
         self._planes = planes.copy()
+        self._denied = np.zeros(evs.size, np.bool_)
         self._ports = Ports()
         order: list[int] = self._rng.permutation(np.unique(planes)).tolist()
         self._current: dict[int, int] = {plane: pick(np.flatnonzero(planes == plane), self._rng) for plane in order}
@@ -111,9 +114,25 @@ class ReverseEvs:
         if not self._ports.set(plane, up, cause) or plane not in self._current:
             return
         self._deadlines = {index: at for index, at in self._deadlines.items() if self._planes[index] != plane}
-        live = [number for number in self._current if self._ports.usable(number)]
-        self._candidates = np.flatnonzero(np.isin(self._planes, live))
+        self._sift()
         self._lay()
+
+    def set_denied(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int) -> None:
+        """A controller forbids EVs, or allows them again; those not in the set are passed over."""
+        self._give_up(now_ns)
+        self._denied[np.isin(self._evs, evs)] = denied
+        self._deadlines = {index: at for index, at in self._deadlines.items() if not self._denied[index]}
+        for plane, index in self._current.items():
+            allowed = np.flatnonzero((self._planes == plane) & ~self._denied)
+            if self._denied[index] and allowed.size:
+                self._current[plane] = pick(allowed, self._rng)
+        self._sift()
+        self._lay()
+
+    def _sift(self) -> None:
+        """What may be probed."""
+        live = [number for number in self._current if self._ports.usable(number)]
+        self._candidates = np.flatnonzero(np.isin(self._planes, live) & ~self._denied)
 
     def _adopt(self, index: int) -> None:
         self._current[int(self._planes[index])] = index
@@ -124,11 +143,12 @@ class ReverseEvs:
             del self._deadlines[index]
             plane = int(self._planes[index])
             if self._current[plane] == index:
-                others = np.flatnonzero(self._planes == plane)
+                others = np.flatnonzero((self._planes == plane) & ~self._denied)
                 others = others[others != index]
                 if others.size:
                     self._adopt(pick(others, self._rng))
 
     def _lay(self) -> None:
         live = [index for plane, index in self._current.items() if self._ports.usable(plane)]
-        self._ring = np.array(live, np.int64)
+        allowed = [index for index in live if not self._denied[index]]
+        self._ring = np.array(allowed or live, np.int64)

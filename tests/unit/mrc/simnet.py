@@ -70,6 +70,14 @@ class Host:
     completions: list[tuple[int, int, int, int]] = field(default_factory=list)  # wr_id, status, qp, t_ns
     immediates: list[tuple[int, int]] = field(default_factory=list)  # qp, imm
     messages: dict[int, list[int]] = field(default_factory=dict)  # numbers by qp
+    qps: list[QueuePair] = field(default_factory=list)  # by index
+
+    def queue_pairs(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+        """For encoder and decoder: their numbers, and their peers' addresses; nobody's for those that are destroyed."""
+        live = [qp.connection is not None for qp in self.qps]
+        numbers = [qp.attributes.qpn if up else (1 << 24) + qp.index for qp, up in zip(self.qps, live, strict=True)]
+        addresses = [packed(int(qp.peer.name[1:])) if up else bytes(16) for qp, up in zip(self.qps, live, strict=True)]
+        return np.array(numbers, "u4"), np.frombuffer(b"".join(addresses), "u1").reshape(-1, 16)
 
 
 class Network:
@@ -134,10 +142,12 @@ class Network:
         """A queue pair between two hosts."""
         here, there = self.hosts[a].engine, self.hosts[b].engine
         one, other = here.create_qp(f"h{b}", psn=psn), there.create_qp(f"h{a}", psn=psn)
+        self.hosts[a].qps.append(one)
+        self.hosts[b].qps.append(other)
         here.connect(one, other.attributes, self.now_ns)
         there.connect(other, one.attributes, self.now_ns)
         for host in self.hosts:
-            numbers, addresses = host.engine.queue_pairs()
+            numbers, addresses = host.queue_pairs()
             host.controls.set_queue_pairs(numbers)
             host.decoder.set_queue_pairs(numbers, addresses)
         return one, other

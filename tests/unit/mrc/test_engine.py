@@ -106,6 +106,19 @@ def test_an_ev_comes_back_by_probes_once_its_path_works() -> None:
     assert network.now_ns - healed <= (probes + 1) * SETTINGS.evs.probe_interval_ns + 2 * RTT
 
 
+def test_what_a_controller_denies_carries_neither_writes_nor_replies() -> None:
+    network = Network()
+    denied = np.arange(8)  # two of each plane's four
+    for host in network.hosts:
+        host.engine.deny(network.evs[denied], True, network.now_ns)
+    transfer(network)
+    written = {ev for (host, _, ev, kind) in network.carried if (host, kind) == (0, "writes")}
+    answered = {ev for (host, _, ev, _) in network.carried if host == 1}
+    assert written == set(range(8, 16))
+    assert answered <= set(range(8, 16))
+    assert len(answered) >= 4, "one of each plane at least"
+
+
 def test_a_lossy_ev_of_sixteen_is_retired_and_no_other() -> None:
     network = Network()
     network.paths[0, 1, 3].drop = 0.2

@@ -141,6 +141,36 @@ def test_an_outage_is_no_penalty_for_the_ev_being_probed(reverse: Make) -> None:
     assert evs.current == {0: index}
 
 
+def test_what_is_denied_is_neither_used_nor_probed(reverse: Make) -> None:
+    evs = reverse(planes=2, each=3, probe_timeout_ns=50)
+    used = evs.current[0]
+    evs.set_denied(np.array([used, 3, 4, 5], "u4"), True, 0)
+    assert evs.current[0] in {0, 1, 2} - {used}
+    assert set(evs.choose(4, 0).tolist()) == {evs.current[0]}, "no EV of plane 1 is left"
+    probed = {evs.probe_due(now) for now in range(0, 4000, 100)}
+    assert probed == {0, 1, 2} - {used}
+    evs.set_denied(np.array([used, 3, 4, 5], "u4"), False, 4000)
+    assert len(set(evs.choose(4, 4000).tolist())) == 2
+
+
+def test_where_all_is_denied_replies_still_go_out(reverse: Make) -> None:
+    evs = reverse(planes=2, each=2)
+    evs.set_denied(np.arange(4, dtype="u4"), True, 0)
+    assert len(evs.choose(2, 0)) == 2
+    assert evs.probe_due(0) is None
+
+
+def test_a_probe_of_what_is_denied_meanwhile_is_forgotten(reverse: Make) -> None:
+    evs = reverse(planes=1, each=2)
+    before = evs.current[0]
+    index = evs.probe_due(0)
+    assert index is not None
+    evs.set_denied(np.array([index], "u4"), True, 1)
+    evs.on_probe_answer(index, 2)
+    assert evs.current[0] != index
+    assert evs.current[0] in {before, 1 - index}
+
+
 def test_nothing_where_all_is_down(reverse: Make) -> None:
     evs = reverse(planes=1)
     evs.set_port(0, False, LOCAL, 0)
