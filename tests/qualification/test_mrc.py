@@ -12,17 +12,20 @@ from testbed.experiment.transfers import TransfersMeasured
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Lab, Tier
+from testbed.measure.failover import placed_goodput
 from testbed.pytest_plugin import Measure
 from testbed.traffic.workloads import Traffic
 
 pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
-REBOOTS = 10
+REBOOTS = 20
 #: max(3 x unloaded round trip, 20 ms): the round trip of an idle laptop fabric is below 2 ms.
 LIMIT_S = 0.020
 #: After the first messages windows and round trips are settled, and the goodput of before a fault is known.
 SETTLED_S = 1.0
+#: A steady rate is judged in windows of this length.
+STEADY_WINDOW_NS = 50_000_000
 
 
 def header_limited(lab: Lab, measured: TransfersMeasured) -> float:
@@ -63,9 +66,9 @@ def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, meas
 def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
     """Paper §4: a dip at the onset only; the reboot itself has no effect.
 
-    Of 10 reboots: no message fails; in all but one the sender has named the dead EV within 20 ms; in half of them at
-    least goodput is back at 90% of what the surviving paths can carry, in windows of 5 ms, within 20 ms of the first
-    packet lost. `make bench` has the 95th percentile.
+    Of 20 reboots no message fails. In 95% of them the sender has named a dead EV within 20 ms, and goodput is back at
+    90% of what the surviving paths can carry, in windows of 5 ms, within 20 ms of the first packet lost. What is given
+    up lies on the switch that rebooted, and what is sent again was lost.
     """
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
     t1s = sorted({node for path in flows.paths for node in path.nodes if fabric.lab.topology.tier(node) is Tier.T1})
@@ -81,10 +84,11 @@ def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Fa
     measured = measure(flows, *reboots)
     assert_nothing_failed(measured)
     assert measured.value("lost") >= REBOOTS
-    for name, at in (("failover", 0.5), ("detect", 0.9)):
+    assert flows.outcome.counters["duplicate_request"] == 0, "what had arrived was sent again"
+    for name in ("failover", "detect"):
         times = sorted(figure.value for figure in measured.figures if figure.name == name and figure.value is not None)
         assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
-        assert times[math.ceil(at * REBOOTS) - 1] <= LIMIT_S, f"{name}: {times}"
+        assert times[math.ceil(0.95 * REBOOTS) - 1] <= LIMIT_S, f"{name}: {times}"
 
 
 @pytest.mark.requires("reboot")
@@ -100,6 +104,17 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
     assert_nothing_failed(measured)
     assert measured.value("failover") <= LIMIT_S
     assert measured.value("restore") <= 0.5
+    (outage,) = reboot.outages()
+    all_planes = header_limited(fabric.lab, measured)
+    left = all_planes * surviving_capacity(flows, [outage]) / surviving_capacity(flows, [])
+    settled = outage.start_hi + round(LIMIT_S * 1e9)
+    steps = placed_goodput(
+        flows.outcome.arrivals, origin_ns=settled, window_ns=STEADY_WINDOW_NS, end_ns=outage.end_lo
+    ).bps
+    assert len(steps) >= 3
+    assert left == pytest.approx(all_planes * 7 / 8)
+    assert (steps >= 0.95 * left).all(), f"of {left:.4g} bit/s: {steps / left}"
+    assert (steps <= 1.02 * left).all(), f"of {left:.4g} bit/s: {steps / left}"
 
 
 @pytest.mark.requires("link-down")

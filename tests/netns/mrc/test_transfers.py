@@ -82,17 +82,6 @@ def test_several_queue_pairs_and_immediates(fabric: NetnsFabric) -> None:
     assert [found.value("messages", f"flow h0>h2/{qp}") for qp in range(3)] == [20, 20, 20]
 
 
-def really_lossy(flows: MrcTransfers) -> set[int]:
-    """EVs of transmissions, first or repeated, that have no arrival."""
-    outcome = flows.outcome
-
-    def keys(rows: np.ndarray) -> set[tuple[int, int, int]]:
-        again = (rows["flags"] & SampleFlag.RETRANSMITTED).tolist()
-        return set(zip(rows["seq"].tolist(), rows["ev"].tolist(), again, strict=True))
-
-    return {ev for _, ev, _ in keys(outcome.sent) - keys(outcome.arrivals)}
-
-
 def test_a_lossy_path_is_retired_and_costs_nothing_after(fabric: NetnsFabric) -> None:
     """Paper §4: 20% loss on one EV: retired at once, the rate held."""
     flows = Traffic(fabric, seed=3).mrc([("h0", "h2")], message=100_000)
@@ -108,9 +97,7 @@ def test_a_lossy_path_is_retired_and_costs_nothing_after(fabric: NetnsFabric) ->
     found = measured(fabric, flows)
     assert found.value("messages_failed") == 0, found.reasons
     retired = {c.subject for c in flows.outcome.ev_changes if c.what == "assumed bad" and c.detail["cause"] == "loss"}
-    assert f"flow h0>h2 ev 0x{ev:04x}" in retired
-    # A machine that is short of room may drop a packet elsewhere; where none was lost nothing is retired.
-    assert retired <= {f"flow h0>h2 ev 0x{lossy:04x}" for lossy in really_lossy(flows)}
+    assert retired == {f"flow h0>h2 ev 0x{ev:04x}"}
     # One loss is enough; each time that probes got through by luck it may cost one round trip's packets again.
     assert 1 <= dropped <= 40
 
