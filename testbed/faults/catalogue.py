@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from testbed.errors import UnsupportedError
+from testbed.fabric.conditions import PortDown
 from testbed.fabric.protocols import Fabric, Switch
+from testbed.faults.operations import Holding
 from testbed.faults.scope import FaultScope
 from testbed.lab import Link
-from testbed.record import Event
 
 
 class Faults:
@@ -48,18 +47,21 @@ class Faults:
         self._require("link-down")
         target = self._fabric.lab.topology.link(link) if isinstance(link, str) else link
 
-        def operation(record: Callable[[Event], None], wait: Callable[[float], bool]) -> None:
-            record(self._fabric.set_link(target, up=False))
-            try:
-                while not wait(3600.0):
-                    pass
-            finally:
-                record(self._fabric.set_link(target, up=True))
-
+        down = PortDown(target.b)
+        holding = Holding(
+            self._fabric,
+            f"{target.name} down",
+            [down],
+            subject=target.name,
+            lane="carrier",
+            hits="carrier lost",
+            passes="carrier back",
+        )
         return FaultScope(
             f"{target.name} down",
             target.name,
-            operation,
+            holding,
+            kind="link down",
             dies="carrier lost",
             revives="carrier back",
             on_end=self.history.append,
