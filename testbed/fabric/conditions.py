@@ -5,13 +5,33 @@ A realisation may know only some; it refuses the others by name (UnsupportedErro
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from testbed.lab import Port
 
-if TYPE_CHECKING:
-    from testbed.fabric.protocols import Process
+
+class Running(Protocol):
+    """A process on a node, as far as a condition needs it; see :class:`testbed.fabric.protocols.Process`."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        ...
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Its command line."""
+        ...
+
+    def poll(self) -> int | None:
+        """Exit code, None while it runs."""
+        ...
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal it and what it started. No error when it has ended."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +86,7 @@ class ControlAway:
 class Paused:
     """A process and those it started do not run (SIGSTOP)."""
 
-    node: str
-    process: Process
+    process: Running
 
 
 # -- what a rule does to which packets --------------------------------------------------------------------------------

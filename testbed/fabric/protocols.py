@@ -15,7 +15,7 @@ from typing import Protocol
 
 from testbed.addressing import AddressPlan
 from testbed.errors import nearest
-from testbed.fabric.conditions import Condition, FaultCounter
+from testbed.fabric.conditions import Condition, FaultCounter, Running
 from testbed.fabric.targets import Carrying
 from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import Event
@@ -74,6 +74,11 @@ class Process(Protocol):
     """A process on a node. When it ends, what it left running in its session ends too."""
 
     @property
+    def node(self) -> str:
+        """The node's name."""
+        ...
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """Its command line."""
         ...
@@ -101,6 +106,13 @@ class Process(Protocol):
 
     def end(self, grace_s: float) -> int:
         """Wait so long for its end, then SIGKILL. Returns the exit code."""
+        ...
+
+    def restart(self) -> None:
+        """Start it again as it was started, ready as then, once it has ended; this then stands for the new one.
+
+        Raises UsageError while it runs, InfrastructureError when it does not become ready.
+        """
         ...
 
     def output(self) -> str:
@@ -309,6 +321,14 @@ class Fabric(Protocol):
         """
         ...
 
+    def process(self, name: str) -> Process | Running:
+        """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``, whoever started it.
+
+        One that this process started comes as its own handle. Raises LabError for the node, UsageError where no such
+        process runs, or several do.
+        """
+        ...
+
     def impose(self, what: str, conditions: Sequence[Condition]) -> Imposed:
         """Put conditions in force together, all or none; ``what`` is what a person calls the fault.
 
@@ -330,8 +350,11 @@ class Fabric(Protocol):
         """
         ...
 
-    def check(self) -> list[str]:
-        """Everything that is not as planned, a line each; empty for a pristine fabric."""
+    def check(self, *, beside_faults: bool = False) -> list[str]:
+        """Everything that is not as planned, a line each; empty for a pristine fabric.
+
+        ``beside_faults``: what faults in force have changed is left out.
+        """
         ...
 
     def close(self) -> None:

@@ -12,6 +12,10 @@ from testbed.record import Event
 Record = Callable[[Event], None]
 Wait = Callable[[float], bool]
 
+#: Performs a fault from injection to heal. It reports events to the first argument, and waits through the second,
+#: which returns True once the fault is to be healed early.
+Operation = Callable[[Record, Wait], None]
+
 _LONG_S = 3600.0
 
 
@@ -56,7 +60,7 @@ class Holding:
         finally:
             self._lift(record)
 
-    def once(self, seconds: float) -> Callable[[Record, Wait], None]:
+    def once(self, seconds: float) -> Operation:
         """Hold the conditions for a time, then no more."""
 
         def operation(record: Record, wait: Wait) -> None:
@@ -68,7 +72,7 @@ class Holding:
 
         return operation
 
-    def flapping(self, on_s: float, off_s: float, count: int | None) -> Callable[[Record, Wait], None]:
+    def flapping(self, on_s: float, off_s: float, count: int | None) -> Operation:
         """Hold the conditions on and off, so often or until the fault is to heal."""
 
         def operation(record: Record, wait: Wait) -> None:

@@ -11,15 +11,12 @@ from typing import Self
 
 from testbed.addressing import Path
 from testbed.errors import BedError, InfrastructureError, UnhealedError, UsageError
+from testbed.faults.operations import Operation
+from testbed.faults.spec import FaultSpec
 from testbed.lab import Port
 from testbed.record import Event
 
 _HEAL_TIMEOUT_S = 60.0
-
-#: Performs a fault from injection to heal. It reports events to the first argument, and waits through the second,
-#: which returns True once the fault is to be healed early.
-Operation = Callable[[Callable[[Event], None], Callable[[float], bool]], None]
-
 
 #: Whether nothing gets along a path while a fault is in force.
 Kills = Callable[[Path], bool]
@@ -57,6 +54,7 @@ class FaultScope:
         operation: performs it.
         dies, revives: the events' ``what`` at which it hits, and at which everything passes again; they may alternate.
         kind: what it is without its subject: ``cold reboot``.
+        spec: what it was made of.
         outage: whether there are paths that nothing passes meanwhile. A fault that loses some packets is none.
         kills: which paths those are; all through the subject where it is left out.
         counted: tells how many packets it has acted on, by port.
@@ -73,6 +71,7 @@ class FaultScope:
         dies: str,
         revives: str,
         kind: str = "",
+        spec: FaultSpec | None = None,
         outage: bool = True,
         kills: Kills | None = None,
         counted: Callable[[], Mapping[Port, int]] = dict,
@@ -82,6 +81,7 @@ class FaultScope:
         self.name = name
         self.subject = subject
         self.kind = kind or name.partition(" of ")[0]
+        self.spec = spec
         self.is_outage = outage
         self._kills = kills
         self._counted = counted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.errors import UnsupportedError, UsageError
+from testbed.errors import UsageError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 
@@ -75,8 +75,11 @@ def test_two_faults_on_one_link_hold_it_down_until_both_have_healed(tiny: NetnsF
 
 def test_a_fault_that_could_not_be_injected_is_not_unhealed(tiny: NetnsFabric) -> None:
     faults = Faults(tiny)
-    with pytest.raises(UnsupportedError, match="'tepid' reboot"), faults.reboot(REBOOTED, kind="tepid") as fault:
-        fault.wait("stopped")
+    process = tiny.host("h0").popen(["sleep", "60"])
+    pause = faults.pause(process)
+    process.stop(0.0)
+    with pytest.raises(UsageError, match="sleep on h0 is not running"), pause as fault:
+        fault.wait("paused")
     assert fault.outages() == []
     assert faults.history == [fault]
     assert faults.unhealed == []

@@ -41,7 +41,7 @@ class _Trial:
 def _trials() -> dict[str, _Trial]:
     return {
         "gray-loss": _Trial(
-            [*_rule(Drop(), AtRandom(0.5)), *_rule(Drop(), Listed((0,)), number=1)],
+            [*_rule(Drop(), AtRandom(0.5)), *_rule(Drop(), Listed((0,)))],
             "cannot drop a chosen share of packets",
             f"{_RULES}, sets",
         ),
@@ -65,9 +65,10 @@ def _trials() -> dict[str, _Trial]:
     }
 
 
-def _rule(effect: Effect, which: Selection = ALL, *, outgoing: bool = False, number: int = 0) -> list[bytes]:
+def _rule(effect: Effect, which: Selection = ALL, *, outgoing: bool = False) -> list[bytes]:
     rule = Rule(Port("", _LOOPBACK), outgoing, effect, which)
-    return rules.install(rule, f"{rules.PREFIX}trial_{number}", _LOOPBACK_INDEX, [b""], device=_LOOPBACK)
+    table = f"trial_{type(effect).__name__}_{type(which).__name__}"
+    return rules.install(rule, table, _LOOPBACK_INDEX, [b""], device=_LOOPBACK)
 
 
 def find(client: KeeperClient, lab: Lab, *, cannot_mark: str | None) -> Capabilities:

@@ -21,7 +21,7 @@ from testbed.fabric.conditions import (
 )
 from testbed.fabric.netns import build, messages, rules
 from testbed.fabric.netns.batches import ClaimRequest, Part
-from testbed.fabric.netns.processes import NetnsProcess
+from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, Shaper
 from testbed.lab import Port
 
@@ -183,10 +183,10 @@ def _delay(fabric: NetnsFabric, condition: Delayed) -> ClaimRequest:
 
 def _paused(condition: Paused) -> ClaimRequest:
     process = condition.process
-    if not isinstance(process, NetnsProcess) or process.poll() is not None:
-        raise UsageError(f"{process.argv[0]} on {condition.node} is not running", expected="a process that runs")
+    if not isinstance(process, NetnsProcess | ForeignProcess) or process.poll() is not None:
+        raise UsageError(f"{process.argv[0]} on {process.node} is not running", expected="a process that runs")
     return ClaimRequest(
-        f"process {condition.node} {process.pid}",
+        f"process {process.node} {process.pid}",
         do_signals=[(process.pid, int(signal.SIGSTOP))],
         base_signals=[(process.pid, int(signal.SIGCONT))],
     )

@@ -48,7 +48,9 @@ _About = TypeVar("_About")
 
 
 class RequestRefusedError(InfrastructureError):
-    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel."""
+    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel,
+    and ``number`` is its errno or 0.
+    """
 
     def __init__(self, reason: str, number: int) -> None:
         super().__init__(
@@ -56,6 +58,7 @@ class RequestRefusedError(InfrastructureError):
             found=errno.errorcode.get(number, "") if number else "",
         )
         self.reason = reason
+        self.number = number
 
 
 class KeeperClient:

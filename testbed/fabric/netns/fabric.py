@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Self
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
-from testbed.fabric.netns import build, capabilities, ordinary, rules
+from testbed.fabric.netns import build, capabilities, ordinary, processes, rules
 from testbed.fabric.netns.build import Compare, Progress
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.disturbed import Disturbed
@@ -22,6 +23,7 @@ from testbed.fabric.netns.disturbed import by_node as disturbances
 from testbed.fabric.netns.imposed import NetnsImposed
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
+from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
@@ -115,6 +117,8 @@ class NetnsFabric:
         self._logs = logs
         self._cannot_mark = cannot_mark
         self._logged: dict[str, int] = {}
+        #: What runs on nodes by this object's doing, as long as somebody has the handle.
+        self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
         self._links_down: dict[str, NetnsImposed] = {}
 
     def __enter__(self) -> Self:
@@ -198,6 +202,22 @@ class NetnsFabric:
             nodes = topology.hosts if tier is Tier.HOST else topology.switches
             raise LabError(f"{name} is not a {kind}", found=name, expected=f"{nodes[0]} … {nodes[-1]}")
 
+    def process(self, name: str) -> NetnsProcess | ForeignProcess:
+        """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``; see the protocol."""
+        node, _, wanted = name.partition("/")
+        namespace = self.node(node).namespace
+        running = [each for each in processes.listing(self.client) if each["namespace"] == namespace]
+        found = [each for each in running if wanted in (str(each["pid"]), Path(each["argv"][0]).name)]
+        if len(found) != 1:
+            names = [f"{node}/{each['pid']} ({' '.join(each['argv'])[:60]})" for each in running]
+            raise UsageError(
+                f"{len(found)} processes on {node} are {wanted or 'not named'}",
+                found=name,
+                expected="one of: " + ", ".join(names) if names else f"something that runs on {node}; nothing does",
+            )
+        ours = [process for process in self.started if process.pid == found[0]["pid"] and process.poll() is None]
+        return ours[0] if ours else ForeignProcess(self.client, node, found[0]["pid"], tuple(found[0]["argv"]))
+
     def impose(self, what: str, conditions: Sequence[Condition]) -> NetnsImposed:
         """Put conditions in force together; see the protocol."""
         for condition in conditions:
@@ -252,9 +272,10 @@ class NetnsFabric:
 
         return compare
 
-    def check(self) -> list[str]:
-        """Everything that is not as planned, a line each; empty for a pristine fabric."""
-        wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces))
+    def check(self, *, beside_faults: bool = False) -> list[str]:
+        """Everything that is not as planned, a line each; see the protocol."""
+        compare = self._comparing(None) if beside_faults else None
+        wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces), compare)
         return [f"{node}: {line}" for node, lines in wrong.items() for line in lines]
 
     def log_path(self, name: str) -> Path | None:

@@ -68,9 +68,17 @@ class NetnsNode:
         log_name: str | None = None,
     ) -> NetnsProcess:
         """Start a process and return once it is ready. Raises InfrastructureError if it does not become so."""
+        process = self._start(argv, env, ready or Ready(), log_name)
+        process.again = lambda: self._start(argv, env, ready or Ready(), log_name)
+        self._fabric.started.add(process)
+        return process
+
+    def _start(
+        self, argv: Sequence[str], env: Mapping[str, str] | None, ready: Ready, log_name: str | None
+    ) -> NetnsProcess:
         log = self._fabric.log_path(f"{self._name}-{log_name or Path(argv[0]).name}")
         return processes.start_and_wait(
-            self._fabric.client, self._name, self.namespace, argv, self._told(env), ready or Ready(), log
+            self._fabric.client, self._name, self.namespace, argv, self._told(env), ready, log
         )
 
     def _told(self, env: Mapping[str, str] | None) -> dict[str, str]:
