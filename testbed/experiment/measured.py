@@ -163,7 +163,9 @@ def judged(lab: Lab, figures: Sequence[Figure], faults: Sequence[FaultScope]) ->
 
     Where there was a fault, a limit on its consequences that were not measured is unknown, not void.
     """
-    named = {figure.name for figure in figures} | (_CONSEQUENCES if faults else frozenset())
+    named = {figure.name for figure in figures} | (
+        _CONSEQUENCES if any(fault.is_outage for fault in faults) else frozenset()
+    )
     limits = [
         Limit(limit.name, limit.op, limit.value, limit.unit) for limit in lab.limits.values() if limit.name in named
     ]

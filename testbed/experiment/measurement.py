@@ -164,6 +164,9 @@ def _transitions(flows: PathProbes, faults: Sequence[FaultScope]) -> list[Transi
     wanted: list[Transition] = []
     outages = [outage for fault in faults for outage in fault.outages()]
     for fault in faults:
+        # What loses some packets kills no path: there is nothing to fail over from.
+        if not fault.is_outage:
+            continue
         hit, healed = fault.observed, fault.healed
         if hit is not None:
             wanted.append(Transition(hit, "failover", _surviving(flows, outages, hit) * payload_bits))

@@ -138,7 +138,7 @@ def _verdict(measured: Measured, left: Sequence[str]) -> tuple[Verdict, str]:
 def _fault_record(fault: FaultScope, left: Sequence[str]) -> FaultRecord:
     issued, healed = fault.events[0], fault.healed
     return FaultRecord(
-        kind=fault.name.partition(" of ")[0] if " of " in fault.name else "link down",
+        kind=fault.kind,
         subject=fault.subject,
         begin_ns=issued.t_ns if fault.observed is None else fault.observed.t_ns,
         end_ns=None if healed is None else healed.t_ns,

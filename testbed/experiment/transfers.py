@@ -138,7 +138,8 @@ def _consequences(
 ) -> Iterable[Figure]:
     """Failover from the first packet lost in the fault, detection, and restoration."""
     hit, healed = fault.observed, fault.healed
-    if hit is None:
+    # What loses some packets kills no path: there is nothing to fail over from.
+    if hit is None or not fault.is_outage:
         return
     outages = [outage for one in faults for outage in one.outages()]
     began = _first_lost(flows, matched, fault.outages()[0]) or hit

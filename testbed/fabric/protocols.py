@@ -15,8 +15,9 @@ from typing import Protocol
 
 from testbed.addressing import AddressPlan
 from testbed.errors import nearest
+from testbed.fabric.conditions import Condition, FaultCounter, Running
 from testbed.fabric.targets import Carrying
-from testbed.lab import Lab, Link, Tier
+from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import Event
 
 
@@ -73,6 +74,11 @@ class Process(Protocol):
     """A process on a node. When it ends, what it left running in its session ends too."""
 
     @property
+    def node(self) -> str:
+        """The node's name."""
+        ...
+
+    @property
     def argv(self) -> tuple[str, ...]:
         """Its command line."""
         ...
@@ -100,6 +106,13 @@ class Process(Protocol):
 
     def end(self, grace_s: float) -> int:
         """Wait so long for its end, then SIGKILL. Returns the exit code."""
+        ...
+
+    def restart(self) -> None:
+        """Start it again as it was started, ready as then, once it has ended; this then stands for the new one.
+
+        Raises UsageError while it runs, InfrastructureError when it does not become ready.
+        """
         ...
 
     def output(self) -> str:
@@ -176,9 +189,10 @@ class Switch(Node, Protocol):
         """Go through a whole reboot, reporting each phase when it is reached, and return when it forwards again.
 
         Args:
-            kind: ``cold``.
+            kind: ``cold``; ``warm``: it goes on forwarding and takes no commands meanwhile; ``power``: it is dark
+                until ``stop`` says so, then boots.
             on_phase: called with an event per phase: ``stopped`` (nothing is forwarded any more),
-                ``carrier lost``, ``carrier back``, ``forwarding``.
+                ``carrier lost``, ``carrier back``, ``forwarding``; of a warm one ``control lost``, ``control back``.
             stop: waits the given seconds; True when the reboot is to be cut short: the switch is then put back
                 at once.
 
@@ -215,6 +229,32 @@ class OrdinaryPaths:
 
     evs: Mapping[tuple[str, str], int]
     mtu: int
+
+
+class Imposed(Protocol):
+    """Conditions that hold on a fabric, of one fault. They end with the process that imposed them, however it ends."""
+
+    @property
+    def id(self) -> str:
+        """The fault's id, which no other fault on the fabric has."""
+        ...
+
+    @property
+    def stamps(self) -> Mapping[Condition, tuple[int, int]]:
+        """CLOCK_REALTIME (ns) before and after each was put in force."""
+        ...
+
+    def lift(self, *conditions: Condition) -> tuple[int, int]:
+        """Lift these, or all that are left, and return once what they had changed is as planned again.
+
+        What other faults hold stays as they want it. Returns CLOCK_REALTIME (ns) before which nothing was lifted, and
+        after which everything was. Raises UnhealedError for what could not be undone.
+        """
+        ...
+
+    def counted(self) -> Mapping[Port, int]:
+        """Port → packets that its rules have acted on, each rule counting until it is lifted."""
+        ...
 
 
 class Fabric(Protocol):
@@ -281,6 +321,27 @@ class Fabric(Protocol):
         """
         ...
 
+    def process(self, name: str) -> Process | Running:
+        """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``, whoever started it.
+
+        One that this process started comes as its own handle. Raises LabError for the node, UsageError where no such
+        process runs, or several do.
+        """
+        ...
+
+    def impose(self, what: str, conditions: Sequence[Condition]) -> Imposed:
+        """Put conditions in force together, all or none; ``what`` is what a person calls the fault.
+
+        Conditions of several faults may be about one thing: the last imposed is in force, and each lifted leaves what
+        the others hold. Raises UnsupportedError for a condition that ``capabilities`` lacks, LabError and UsageError
+        for one that makes no sense on this lab, InfrastructureError for what was refused.
+        """
+        ...
+
+    def fault_counters(self) -> Sequence[FaultCounter]:
+        """What the rules in force have done so far, of all faults of all processes on the fabric."""
+        ...
+
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back.
 
@@ -289,8 +350,11 @@ class Fabric(Protocol):
         """
         ...
 
-    def check(self) -> list[str]:
-        """Everything that is not as planned, a line each; empty for a pristine fabric."""
+    def check(self, *, beside_faults: bool = False) -> list[str]:
+        """Everything that is not as planned, a line each; empty for a pristine fabric.
+
+        ``beside_faults``: what faults in force have changed is left out.
+        """
         ...
 
     def close(self) -> None:

@@ -1,21 +1,43 @@
-"""The faults there are."""
+"""The faults there are, as methods that make scopes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 
 from testbed.errors import UnsupportedError
-from testbed.fabric.protocols import Fabric, Switch
+from testbed.fabric.conditions import Running
+from testbed.fabric.protocols import Fabric, Host, Switch
+from testbed.faults.parameters import Value
 from testbed.faults.scope import FaultScope
-from testbed.lab import Link
-from testbed.record import Event
+from testbed.faults.spec import FaultSpec
+from testbed.lab import Link, Port
+
+#: Told about a fault before it is injected, and when it is over.
+Watch = Callable[[FaultScope], None]
+
+
+def _unwatched(_scope: FaultScope) -> None:
+    return
 
 
 class Faults:
-    """Faults on one fabric; each is a scope. What happened is kept in ``history``."""
+    """Faults on one fabric; each is a scope. What happened is kept in ``history``.
 
-    def __init__(self, fabric: Fabric) -> None:
+    Times are seconds or text with a unit, rates bit/s or text. Every method raises LabError for names the lab does not
+    have, UsageError for parameters that make no sense, and UnsupportedError with the reason for what the fabric cannot
+    do; nothing is changed then. The kinds and their events are those of ``docs/faults.md``.
+
+    Args:
+        fabric: where.
+        begins: told about each fault before it is injected; what it raises keeps the fault from being injected.
+        ends: told about each fault once it is over.
+    """
+
+    def __init__(self, fabric: Fabric, *, begins: Watch = _unwatched, ends: Watch = _unwatched) -> None:
         self._fabric = fabric
+        self._begins = begins
+        self._ends = ends
         self.history: list[FaultScope] = []
 
     @property
@@ -23,49 +45,232 @@ class Faults:
         """Faults that could not be undone, with the reason."""
         return [f"{scope.name}: {scope.error}" for scope in self.history if scope.unhealed]
 
-    def reboot(self, switch: Switch | str, kind: str = "cold") -> FaultScope:
-        """A switch reboot. It takes as long as the lab says (``reboot:``); leaving the scope early cuts it short.
-
-        Events: ``stopped``, ``carrier lost``, ``carrier back``, ``forwarding``. Raises LabError for an unknown switch,
-        UnsupportedError for a fabric that cannot reboot.
-        """
-        self._require("reboot")
-        target = self._fabric.switch(switch) if isinstance(switch, str) else switch
+    def make(self, spec: FaultSpec, process: Running | None = None) -> FaultScope:
+        """The scope of a fault in its declarative form; ``process``: the handle of a target that is one."""
+        checked = spec.checked()
+        kind = checked.about
+        reason = self._fabric.capabilities.reason_against(kind.needs)
+        if reason is not None:
+            raise UnsupportedError(f"this fabric cannot do {kind.name}: it lacks {kind.needs}", found=reason)
+        making = kind.make(self._fabric, checked.target, checked.parameters, process)
         return FaultScope(
-            f"{kind} reboot of {target.name}",
-            target.name,
-            lambda record, wait: target.reboot(kind, record, stop=wait),
-            dies="stopped",
-            revives="forwarding",
-            on_end=self.history.append,
+            making.name,
+            checked.target,
+            making.operation,
+            dies=making.hits or kind.hits,
+            revives=making.passes or kind.passes,
+            kind=making.kind,
+            spec=checked,
+            outage=making.kills is not None,
+            kills=making.kills,
+            counted=making.counted,
+            on_begin=self._begins,
+            on_end=self._over,
         )
+
+    def _over(self, scope: FaultScope) -> None:
+        self.history.append(scope)
+        self._ends(scope)
+
+    def _made(self, kind: str, target: str, /, **given: Value) -> FaultScope:
+        return self.make(FaultSpec(kind, target, {name: value for name, value in given.items() if value is not None}))
+
+    # -- links and ports ----------------------------------------------------------------------------------------------
 
     def link_down(self, link: Link | str) -> FaultScope:
-        """A link without carrier until the scope is left. Events: ``carrier lost``, ``carrier back``.
+        """A link without carrier until the scope is left."""
+        return self._made("link_down", _name(link))
 
-        Raises LabError for an unknown link, UnsupportedError for a fabric that cannot do it.
-        """
-        self._require("link-down")
-        target = self._fabric.lab.topology.link(link) if isinstance(link, str) else link
+    def one_way_down(self, link: Link | str, direction: str = "up") -> FaultScope:
+        """Nothing crosses a link ``up``, away from the hosts, or ``down``; its carrier stays."""
+        return self._made("one_way_down", _name(link), direction=direction)
 
-        def operation(record: Callable[[Event], None], wait: Callable[[float], bool]) -> None:
-            record(self._fabric.set_link(target, up=False))
-            try:
-                while not wait(3600.0):
-                    pass
-            finally:
-                record(self._fabric.set_link(target, up=True))
+    def flap(
+        self,
+        link: Link | str,
+        *,
+        period: float | str | None = None,
+        per_minute: float | None = None,
+        duty: float = 0.5,
+        count: int | None = None,
+    ) -> FaultScope:
+        """A link goes down and up, for ``duty`` of each period down, ``count`` times or until the scope is left."""
+        return self._made("flap", _name(link), period=period, per_minute=per_minute, duty=duty, count=count)
 
-        return FaultScope(
-            f"{target.name} down",
-            target.name,
-            operation,
-            dies="carrier lost",
-            revives="carrier back",
-            on_end=self.history.append,
+    def nic_port_down(self, port: Port | str) -> FaultScope:
+        """A port of a NIC is down, from the host's end."""
+        return self._made("nic_port_down", str(port))
+
+    def transceiver_flap(self, host: Host | str, down: float | str = 0.1) -> FaultScope:
+        """All ports of a NIC go down at once, and up again after ``down``."""
+        return self._made("transceiver_flap", _name(host), down=down)
+
+    def rate(self, place: Link | Port | str, rate: float | str, *, direction: str | None = None) -> FaultScope:
+        """What leaves a port, or crosses a link in a direction, is shaped to a lower rate."""
+        return self._made("rate", _name(place), rate=rate, direction=direction)
+
+    def delay(
+        self,
+        place: Link | Port | str,
+        delay: float | str,
+        *,
+        jitter: float | str | None = None,
+        direction: str | None = None,
+    ) -> FaultScope:
+        """What leaves a port, or crosses a link in a direction, is late."""
+        return self._made("delay", _name(place), delay=delay, jitter=jitter, direction=direction)
+
+    # -- packets ------------------------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        place: Link | Port | str,
+        *,
+        share: float | str | None = None,
+        every: int | None = None,
+        offset: int | None = None,
+        packets: Sequence[int] | None = None,
+        period: int | None = None,
+        direction: str | None = None,
+        usid: str | None = None,
+        ev: str | None = None,
+    ) -> FaultScope:
+        """Packets are lost: all of them, or a share, or every n-th, or those of given numbers."""
+        return self._made(
+            "loss",
+            _name(place),
+            **_chosen(share, every, offset, packets, period),
+            direction=direction,
+            usid=usid,
+            ev=ev,
         )
 
-    def _require(self, capability: str) -> None:
-        reason = self._fabric.capabilities.reason_against(capability)
-        if reason is not None:
-            raise UnsupportedError(f"this fabric cannot do {capability}", found=reason)
+    def corruption(
+        self,
+        place: Link | Port | str,
+        *,
+        mask: str = "ff",
+        at: int = 48,
+        share: float | str | None = None,
+        every: int | None = None,
+        offset: int | None = None,
+        packets: Sequence[int] | None = None,
+        period: int | None = None,
+        direction: str | None = None,
+        usid: str | None = None,
+        ev: str | None = None,
+    ) -> FaultScope:
+        """Bytes ``at`` so many behind the outer header are XORed with ``mask``; no checksum is corrected."""
+        return self._made(
+            "corruption",
+            _name(place),
+            mask=mask,
+            at=at,
+            **_chosen(share, every, offset, packets, period),
+            direction=direction,
+            usid=usid,
+            ev=ev,
+        )
+
+    def duplication(
+        self,
+        place: Link | Port | str,
+        *,
+        share: float | str | None = None,
+        every: int | None = None,
+        offset: int | None = None,
+        packets: Sequence[int] | None = None,
+        period: int | None = None,
+        direction: str | None = None,
+        usid: str | None = None,
+        ev: str | None = None,
+    ) -> FaultScope:
+        """Packets are sent twice."""
+        return self._made(
+            "duplication",
+            _name(place),
+            **_chosen(share, every, offset, packets, period),
+            direction=direction,
+            usid=usid,
+            ev=ev,
+        )
+
+    def ecn_mark(
+        self,
+        place: Link | Port | str,
+        *,
+        share: float | str | None = None,
+        every: int | None = None,
+        offset: int | None = None,
+        packets: Sequence[int] | None = None,
+        period: int | None = None,
+        direction: str | None = None,
+        usid: str | None = None,
+        ev: str | None = None,
+    ) -> FaultScope:
+        """ECN-capable packets are marked as having met congestion."""
+        return self._made(
+            "ecn_mark",
+            _name(place),
+            **_chosen(share, every, offset, packets, period),
+            direction=direction,
+            usid=usid,
+            ev=ev,
+        )
+
+    # -- switches -----------------------------------------------------------------------------------------------------
+
+    def blackhole(self, switch: Switch | str, usid: str) -> FaultScope:
+        """A switch has no route for the uSID of a neighbour, of a host's port below it, or its own."""
+        return self._made("blackhole", _name(switch), usid=usid)
+
+    def misroute(self, switch: Switch | str, usid: str, port: Port | str) -> FaultScope:
+        """A switch sends what is for a uSID out by a wrong port."""
+        return self._made("misroute", _name(switch), usid=usid, port=str(port))
+
+    def frozen(self, switch: Switch | str) -> FaultScope:
+        """A switch forwards nothing; links and control stay up."""
+        return self._made("frozen", _name(switch))
+
+    def reboot(self, switch: Switch | str, kind: str = "cold") -> FaultScope:
+        """A switch reboot. It takes as long as the lab says (``reboot:``); leaving the scope early cuts it short."""
+        return self._made("reboot", _name(switch), kind=kind)
+
+    def power_loss(self, switch: Switch | str) -> FaultScope:
+        """A switch is dark until the scope is left, which then takes as long as it boots."""
+        return self._made("power_loss", _name(switch))
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def kill(self, process: Running | str) -> FaultScope:
+        """A process dies (SIGKILL) and stays dead."""
+        return self._of_process("kill", process)
+
+    def pause(self, process: Running | str) -> FaultScope:
+        """A process does not run (SIGSTOP) until the scope is left."""
+        return self._of_process("pause", process)
+
+    def restart(self, process: Running | str, down: float | str = 0.001) -> FaultScope:
+        """A process of ``node.popen`` is ended and started again, after ``down`` at least."""
+        return self._of_process("restart", process, down=down)
+
+    def _of_process(self, kind: str, process: Running | str, **given: Value) -> FaultScope:
+        if isinstance(process, str):
+            return self._made(kind, process, **given)
+        target = f"{process.node}/{PurePath(process.argv[0]).name}"
+        return self.make(FaultSpec(kind, target, given), process)
+
+
+def _name(target: Switch | Host | Link | Port | str) -> str:
+    return str(target) if isinstance(target, str | Port) else target.name
+
+
+def _chosen(
+    share: float | str | None,
+    every: int | None,
+    offset: int | None,
+    packets: Sequence[int] | None,
+    period: int | None,
+) -> dict[str, Value]:
+    listed = None if packets is None else list(packets)
+    return {"share": share, "every": every, "offset": offset, "packets": listed, "period": period}

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from testbed.addressing import Path
 from testbed.errors import BedError, InfrastructureError, UnhealedError, UsageError
+from testbed.faults.operations import Operation
+from testbed.faults.spec import FaultSpec
+from testbed.lab import Port
 from testbed.record import Event
 
 _HEAL_TIMEOUT_S = 60.0
 
-#: Performs a fault from injection to heal. It reports events to the first argument, and waits through the second,
-#: which returns True once the fault is to be healed early.
-Operation = Callable[[Callable[[Event], None], Callable[[float], bool]], None]
+#: Whether nothing gets along a path while a fault is in force.
+Kills = Callable[[Path], bool]
+
+_NEVER = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
 class Outage:
-    """When everything through ``subject`` was dead, in CLOCK_REALTIME ns; each edge lies within ``[lo, hi]``."""
+    """When some paths were dead, in CLOCK_REALTIME ns; each edge lies within ``[lo, hi]``.
+
+    ``kills``: which paths; those through ``subject``, a node or link, where it is left out.
+    """
 
     subject: str
     start_lo: int
     start_hi: int
     end_lo: int
     end_hi: int
+    kills: Kills | None = field(default=None, compare=False)
 
     def hits(self, path: Path) -> bool:
-        """Whether a path passes the subject."""
+        """Whether a path was dead."""
+        if self.kills is not None:
+            return self.kills(path)
         return self.subject in path.nodes or any(link.name == self.subject for link in path.links)
 
 
@@ -40,9 +50,15 @@ class FaultScope:
 
     Args:
         name: what it is, for messages: ``reboot of p3-t1-0``.
-        subject: the node or link that dies.
+        subject: what it happens to.
         operation: performs it.
-        dies, revives: the events' ``what`` at which nothing, and everything, passes the subject.
+        dies, revives: the events' ``what`` at which it hits, and at which everything passes again; they may alternate.
+        kind: what it is without its subject: ``cold reboot``.
+        spec: what it was made of.
+        outage: whether there are paths that nothing passes meanwhile. A fault that loses some packets is none.
+        kills: which paths those are; all through the subject where it is left out.
+        counted: tells how many packets it has acted on, by port.
+        on_begin: told about the scope before it is injected, and whatever that raises keeps it from being injected.
         on_end: told about the scope once it is over.
     """
 
@@ -54,10 +70,22 @@ class FaultScope:
         *,
         dies: str,
         revives: str,
+        kind: str = "",
+        spec: FaultSpec | None = None,
+        outage: bool = True,
+        kills: Kills | None = None,
+        counted: Callable[[], Mapping[Port, int]] = dict,
+        on_begin: Callable[[FaultScope], None] = lambda _: None,
         on_end: Callable[[FaultScope], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.subject = subject
+        self.kind = kind or name.partition(" of ")[0]
+        self.spec = spec
+        self.is_outage = outage
+        self._kills = kills
+        self._counted = counted
+        self._on_begin = on_begin
         self._operation = operation
         self._dies = dies
         self._revives = revives
@@ -88,6 +116,7 @@ class FaultScope:
     def __enter__(self) -> Self:
         if self._thread is not None:
             raise UsageError(f"{self.name} was injected already", expected="a fault of its own for each `with`")
+        self._on_begin(self)
         self._record(Event.now("fault", self.subject, f"{self.name} issued"))
         # A daemon, so that an interrupted process ends: whatever it leaves changed, the fabric puts back.
         self._thread = threading.Thread(target=self._perform, name=self.name, daemon=True)
@@ -148,29 +177,44 @@ class FaultScope:
 
     @property
     def observed(self) -> Event | None:
-        """When it really hit; failover counts from here."""
+        """When it first hit; failover counts from here."""
         return self.find(self._dies)
 
     @property
     def healed(self) -> Event | None:
-        """When everything passes again."""
-        return self.find(self._revives)
+        """When everything passes again, for good as far as it is known by now."""
+        windows = self._windows()
+        return windows[-1][1] if windows else None
+
+    @property
+    def counted(self) -> Mapping[Port, int]:
+        """Port → packets that it has dropped, changed, copied or marked there; empty for a fault without rules."""
+        return self._counted()
 
     def outages(self) -> list[Outage]:
-        """When what was dead; empty if it never hit. Of one that never healed the end is the end of time."""
-        start, end = self.observed, self.healed
-        if start is None:
-            return []
-        never = (1 << 63) - 1
+        """When what was dead; empty if nothing was. Of one that never healed the end is the end of time."""
         return [
             Outage(
                 self.subject,
                 start.t_ns - start.uncertainty_ns,
                 start.t_ns,
-                never if end is None else end.t_ns - end.uncertainty_ns,
-                never if end is None else end.t_ns,
+                _NEVER if end is None else end.t_ns - end.uncertainty_ns,
+                _NEVER if end is None else end.t_ns,
+                self._kills,
             )
+            for start, end in (self._windows() if self.is_outage else [])
         ]
+
+    def _windows(self) -> list[tuple[Event, Event | None]]:
+        """From each time it hit to when that passed."""
+        windows: list[tuple[Event, Event | None]] = []
+        for event in self.events:
+            over = not windows or windows[-1][1] is not None
+            if event.what == self._dies and over:
+                windows.append((event, None))
+            elif event.what == self._revives and not over:
+                windows[-1] = (windows[-1][0], event)
+        return windows
 
     def _record(self, event: Event) -> None:
         with self._changed:

@@ -12,6 +12,8 @@ import pytest
 
 from testbed.errors import InfrastructureError, LabError, UnsupportedError
 from testbed.fabric.netns import build, messages
+from testbed.fabric.netns.batches import ClaimRequest, Part
+from testbed.fabric.netns.claims import port_resource
 from testbed.fabric.netns.client import running_fabrics
 from testbed.fabric.netns.fabric import NetnsFabric, attach, bring_up
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
@@ -153,11 +155,12 @@ def test_names_the_lab_does_not_have_are_refused(tiny: NetnsFabric) -> None:
 
 
 def test_what_the_kernel_refuses_is_told_by_node_and_in_its_words(tiny: NetnsFabric) -> None:
-    with pytest.raises(InfrastructureError, match=r"(?s)change of h0, request 1.*(ENODEV|No such device)"):
-        tiny.change(
-            tiny.plan.namespaces["h0"],
-            [messages.link_up(tiny.plan.ports[next(iter(tiny.lab.topology.ports("h0")))]), messages.link_up(9999)],
-        )
+    port = tiny.lab.topology.ports("h0")[0]
+    requests = [messages.link_up(tiny.plan.ports[port]), messages.link_up(9999)]
+    claim = ClaimRequest(port_resource(port), do=[Part(tiny.plan.namespaces["h0"], requests)])
+    with pytest.raises(InfrastructureError, match=r"(?s)port h0:p0, request 1.*(ENODEV|No such device)"):
+        tiny.client.claim("F0-1", "a test", [claim])
+    assert tiny.client.claims() == ([], [])
 
 
 LIMITED = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.errors import UnsupportedError, UsageError
+from testbed.errors import UsageError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 
@@ -62,20 +62,24 @@ def test_neighbours_reboot_at_once(tiny: NetnsFabric) -> None:
     assert tiny.check() == []
 
 
-def test_one_fault_at_a_time_on_one_target(tiny: NetnsFabric) -> None:
+def test_two_faults_on_one_link_hold_it_down_until_both_have_healed(tiny: NetnsFabric) -> None:
     faults = Faults(tiny)
     with faults.link_down(BESIDE) as first:
         first.wait("carrier lost")
-        with pytest.raises(UsageError, match="is down already"), faults.link_down(BESIDE):
-            pass
+        with faults.link_down(BESIDE) as second:
+            second.wait("carrier lost")
         assert carrier(tiny, "p0-t0-0", "t1-0") != "up"
+    assert carrier(tiny, "p0-t0-0", "t1-0") == "up"
     assert faults.unhealed == []
 
 
 def test_a_fault_that_could_not_be_injected_is_not_unhealed(tiny: NetnsFabric) -> None:
     faults = Faults(tiny)
-    with pytest.raises(UnsupportedError, match="'warm' reboot"), faults.reboot(REBOOTED, kind="warm") as fault:
-        fault.wait("stopped")
+    process = tiny.host("h0").popen(["sleep", "60"])
+    pause = faults.pause(process)
+    process.stop(0.0)
+    with pytest.raises(UsageError, match="sleep on h0 is not running"), pause as fault:
+        fault.wait("paused")
     assert fault.outages() == []
     assert faults.history == [fault]
     assert faults.unhealed == []

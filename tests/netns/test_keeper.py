@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import InfrastructureError
-from testbed.fabric.netns import channel, processes
+from testbed.fabric.netns import channel, messages, processes
+from testbed.fabric.netns.batches import ClaimRequest, Part, claim_request
 from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
@@ -115,13 +116,21 @@ def test_netlink_messages_that_are_none_are_refused(client: socket.socket) -> No
         assert channel.receive(client)[0]["ok"] is False
 
 
-def test_an_undo_that_cannot_be_played_is_listed_as_unhealed(tiny: NetnsFabric) -> None:
+def test_a_claim_whose_end_cannot_be_carried_out_is_listed_as_unhealed_until_it_can(tiny: NetnsFabric) -> None:
+    request = ClaimRequest("route h0 none", base=[Part(0, [messages.link_up(9999)])])
     with connect(tiny) as client:
-        channel.send(client, {"op": "undo", "key": "nonsense", "batches": [[0, 8], [99, 0]]}, b"\xff" * 8)
+        channel.send(client, *claim_request("F0-1", "nonsense", [request]))
         assert channel.receive(client)[0]["ok"] is True
         assert "nonsense" in tiny.client.status()["changes"]
-    wait_until(lambda: "nonsense" not in tiny.client.status()["changes"], "the undo was played")
-    assert any(line.startswith("nonsense: ") for line in tiny.client.status()["unhealed"])
+    wait_until(lambda: "nonsense" not in tiny.client.status()["changes"], "the claim was released")
+    (unhealed,) = tiny.client.status()["unhealed"]
+    assert unhealed.startswith("nonsense: route h0 none: errno 19")
+    tiny.client.retry()
+    assert tiny.client.status()["unhealed"] == [unhealed]
+    # Claimed again with a base that can be carried out, it is restored with that claim's end.
+    tiny.client.claim("F0-2", "sense", [ClaimRequest("route h0 none")])
+    tiny.client.release("F0-2", ["route h0 none"])
+    assert tiny.client.status()["unhealed"] == []
 
 
 def test_descriptors_a_client_sends_along_are_closed(tiny: NetnsFabric, client: socket.socket) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import marking, messages, snapshot
-from testbed.fabric.netns.batches import Batch, Executed, Refused, executed, netlink_request
+from testbed.fabric.netns.batches import CANNOT, Batch, Executed, executed, netlink_request, words
 from testbed.fabric.netns.channel import Message
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
@@ -43,9 +43,7 @@ _MIB_PER_NODE, _MIB_PER_LINK = 0.15, 0.11
 # Small enough that the keeper works on one part while this process prepares the next or looks at the one before.
 _NAMESPACES_PER_REQUEST = 16
 _MARKING = "marking"
-_NOTHING_REFUSED = Executed((), ())
-#: What a kernel answers to something it does not know.
-_CANNOT = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL, errno.EPROTONOSUPPORT)
+_NOTHING_REFUSED = Executed(())
 _VERIFY_DEADLINE_S = 15.0
 _VERIFY_INTERVAL_S = 0.002
 
@@ -92,8 +90,8 @@ def build(client: KeeperClient, plan: FabricPlan, switches: Iterable[str], progr
     names = {number: node for node, number in plan.namespaces.items()}
     for part, answer, _ in client.pipelined(_requests(plan, switches)):
         done = executed(answer) if part.batches else _NOTHING_REFUSED
-        if part.step == _MARKING and done.refusals and done.refusals[0].errno in _CANNOT:
-            cannot_mark = _words(done.refusals[0])
+        if part.step == _MARKING and done.refusals and done.refusals[0].errno in CANNOT:
+            cannot_mark = words(done.refusals[0].errno, done.refusals[0].text)
         else:
             raise_refusals(done, part.batches, names, part.step)
         progress(part.step, part.done, part.total)
@@ -180,8 +178,8 @@ def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int,
     refusal = done.refusals[0]
     node = names[batches[refusal.batch][0]]
     where = f"{step} of {node}, request {refusal.index}"
-    found = _words(refusal)
-    if refusal.errno in _CANNOT:
+    found = words(refusal.errno, refusal.text)
+    if refusal.errno in CANNOT:
         raise UnsupportedError(
             "the kernel does not know what this fabric is made of",
             where=where,
@@ -194,11 +192,6 @@ def raise_refusals(done: Executed, batches: Sequence[Batch], names: Mapping[int,
             "the machine ran out of memory or descriptors", where=where, found=found, remedy="use a smaller lab"
         )
     raise InfrastructureError("the kernel refused part of the fabric", where=where, found=found)
-
-
-def _words(refusal: Refused) -> str:
-    name = errno.errorcode.get(refusal.errno, refusal.errno)
-    return f"{os.strerror(refusal.errno)} ({name}) {refusal.text}".strip()
 
 
 def _silent(_step: str, _done: int, _total: int) -> None:
@@ -226,9 +219,9 @@ def wait_until_as_planned(
     plan: FabricPlan,
     nodes: Sequence[str],
     progress: Progress = _silent,
-    compare: Compare | None = None,
+    comparing: Callable[[], Compare] | None = None,
 ) -> None:
-    """Read nodes back until they are as planned, or ``compare`` finds nothing wrong with them.
+    """Read nodes back until they are as planned, or what ``comparing`` gives at each reading finds nothing wrong.
 
     Carrier travels through a kernel work queue, so that links and the routes over them settle a little after the
     request that raised them; where many do so at once, a second after. Asked for a device by its number, kernel 6.8
@@ -238,7 +231,7 @@ def wait_until_as_planned(
     pending = list(nodes)
     while pending:
         progress("verify", len(nodes) - len(pending), len(nodes))
-        wrong = find_differences(client, plan, pending, compare)
+        wrong = find_differences(client, plan, pending, None if comparing is None else comparing())
         if wrong and time.monotonic() > deadline:
             lines = [f"{node}: {line}" for node, found in wrong.items() for line in found]
             raise InfrastructureError(

@@ -20,7 +20,17 @@ from typing import IO, Any, TypeVar
 import testbed
 from testbed.errors import InfrastructureError, UnsupportedError
 from testbed.fabric.netns import channel
-from testbed.fabric.netns.batches import Batch, Executed, executed, netlink_request
+from testbed.fabric.netns.batches import (
+    Batch,
+    ClaimRequest,
+    Executed,
+    Held,
+    Refused,
+    claim_request,
+    executed,
+    netlink_request,
+    raise_refused,
+)
 from testbed.fabric.netns.channel import ChannelClosedError, Message
 from testbed.fabric.netns.diagnosis import explain_start_failure
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
@@ -38,7 +48,9 @@ _About = TypeVar("_About")
 
 
 class RequestRefusedError(InfrastructureError):
-    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel."""
+    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel,
+    and ``number`` is its errno or 0.
+    """
 
     def __init__(self, reason: str, number: int) -> None:
         super().__init__(
@@ -46,6 +58,7 @@ class RequestRefusedError(InfrastructureError):
             found=errno.errorcode.get(number, "") if number else "",
         )
         self.reason = reason
+        self.number = number
 
 
 class KeeperClient:
@@ -206,15 +219,19 @@ class KeeperClient:
                 self.close()
                 raise
 
-    def netlink(self, batches: Sequence[Batch], *, stamped: bool = False) -> Executed:
+    def netlink(self, batches: Sequence[Batch]) -> Executed:
         """Carry out netlink messages; the kernel has done so when this returns."""
-        answer, _ = self.request(*netlink_request(batches, stamped=stamped))
+        answer, _ = self.request(*netlink_request(batches))
         return executed(answer)
 
-    def dump(self, namespaces: Sequence[int], requests: bytes) -> tuple[list[bytes], int]:
-        """Answers to netlink dump requests, per namespace, and CLOCK_REALTIME (ns) after the last."""
-        ((found, t_ns),) = self.dumps([namespaces], requests)
-        return found, t_ns
+    def dump(self, namespaces: Sequence[int], requests: bytes, *, settled: bool = False) -> tuple[list[bytes], int]:
+        """Answers to netlink dump requests, per namespace, and CLOCK_REALTIME (ns) after the last.
+
+        ``settled``: asked only once every packet is through that was on its way through the kernel.
+        """
+        asked = {"op": "dump", "namespaces": list(namespaces), "settled": settled}
+        answer, payload = self.request(asked, requests)
+        return list(_cut(payload, answer["lengths"])), answer["t_ns"]
 
     def dumps(self, parts: Iterable[Sequence[int]], requests: bytes) -> Iterator[tuple[list[bytes], int]]:
         """As :meth:`dump`, for several groups of namespaces, the next being read while one is looked at."""
@@ -222,14 +239,41 @@ class KeeperClient:
         for _, answer, payload in self.pipelined(asked):
             yield list(_cut(payload, answer["lengths"])), answer["t_ns"]
 
-    def undo(self, key: str, batches: Sequence[Batch]) -> None:
-        """Leave the inverse of a change with the keeper, before the change is made."""
-        message, payload = netlink_request(batches)
-        self.request({**message, "op": "undo", "key": key}, payload)
+    def claim(self, fault: str, what: str, requests: Sequence[ClaimRequest]) -> list[tuple[int, int]]:
+        """Put claims in force, all or none; the keeper releases them when this client goes away.
 
-    def undone(self, key: str) -> None:
-        """Tell the keeper that a change was taken back."""
-        self.request({"op": "undone", "key": key})
+        Returns CLOCK_REALTIME (ns) before and after each. Raises RequestRefusedError for a resource that is taken,
+        UnsupportedError and InfrastructureError for what the kernel refused.
+        """
+        asked, payload = claim_request(fault, what, requests)
+        answer, _ = self.request(asked, payload)
+        raise_refused(answer["refused"], f"{what} could not be done")
+        return [(before, after) for before, after in answer["stamps"]]
+
+    def release(self, fault: str, resources: Sequence[str]) -> list[tuple[int, int]]:
+        """Give claims up, in this order. Returns CLOCK_REALTIME (ns) before and after each.
+
+        Raises InfrastructureError for what the kernel refused to restore; the keeper then lists it as unhealed.
+        """
+        answer, _ = self.request({"op": "release", "id": fault, "resources": list(resources)})
+        raise_refused(answer["refused"], "the kernel refused to undo a change")
+        return [(before, after) for before, after in answer["stamps"]]
+
+    def claims(self) -> tuple[list[Held], list[tuple[str, str, str]]]:
+        """The claims in force, and (resource, what had changed it, why) of each that could not be restored."""
+        answer, _ = self.request({"op": "claims"})
+        held = [Held(each["resource"], each["id"], each["what"]) for each in answer["claims"]]
+        return held, [(resource, what, reason) for resource, what, reason in answer["unhealed"]]
+
+    def retry(self) -> None:
+        """Have what could not be restored tried again."""
+        self.request({"op": "retry"})
+
+    def trial(self, batches: Sequence[bytes]) -> list[Refused | None]:
+        """What the kernel refuses of each batch of netlink messages in a namespace made for it, None for nothing."""
+        asked, payload = netlink_request((0, batch) for batch in batches)
+        answer, _ = self.request({**asked, "op": "try"}, payload)
+        return [None if each is None else Refused(0, *each[2:]) for each in answer["refused"]]
 
     def note(self, notes: Mapping[str, Any]) -> None:
         """Leave facts for whoever asks for the status."""

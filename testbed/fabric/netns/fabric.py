@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -11,18 +13,25 @@ from pathlib import Path
 from typing import Self
 
 from testbed.addressing import AddressPlan
-from testbed.errors import InfrastructureError, LabError, UnhealedError, UsageError
-from testbed.fabric.netns import build, capabilities, messages, ordinary
-from testbed.fabric.netns.build import Progress
+from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
+from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
+from testbed.fabric.netns import build, capabilities, ordinary, processes, rules
+from testbed.fabric.netns.build import Compare, Progress
 from testbed.fabric.netns.client import KeeperClient
-from testbed.fabric.netns.held import Held
+from testbed.fabric.netns.disturbed import Disturbed
+from testbed.fabric.netns.disturbed import by_node as disturbances
+from testbed.fabric.netns.imposed import NetnsImposed
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
+from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
-from testbed.lab import Lab, Link, Tier
+from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import Event, now_ns
+
+#: Of the faults of this process, on whichever fabric.
+_faults = itertools.count(1)
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
@@ -102,13 +111,15 @@ class NetnsFabric:
     ) -> None:
         self.client = client
         self.plan = planned
-        self.held = Held(lab.topology, planned)
         self._lab = lab
         self._addresses = addresses
         self._name = name
         self._logs = logs
         self._cannot_mark = cannot_mark
         self._logged: dict[str, int] = {}
+        #: What runs on nodes by this object's doing, as long as somebody has the handle.
+        self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
+        self._links_down: dict[str, NetnsImposed] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +153,7 @@ class NetnsFabric:
     @cached_property
     def capabilities(self) -> Capabilities:
         """What it can do, and why not the rest. Found out when first asked for."""
-        return capabilities.find(self._lab, rootless=self.client.facts["rootless"], cannot_mark=self._cannot_mark)
+        return capabilities.find(self.client, self._lab, cannot_mark=self._cannot_mark)
 
     def host(self, name: str) -> NetnsHost:
         """The host of this name. Raises LabError with the nearest name."""
@@ -191,67 +202,80 @@ class NetnsFabric:
             nodes = topology.hosts if tier is Tier.HOST else topology.switches
             raise LabError(f"{name} is not a {kind}", found=name, expected=f"{nodes[0]} … {nodes[-1]}")
 
+    def process(self, name: str) -> NetnsProcess | ForeignProcess:
+        """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``; see the protocol."""
+        node, _, wanted = name.partition("/")
+        namespace = self.node(node).namespace
+        running = [each for each in processes.listing(self.client) if each["namespace"] == namespace]
+        found = [each for each in running if wanted in (str(each["pid"]), Path(each["argv"][0]).name)]
+        if len(found) != 1:
+            names = [f"{node}/{each['pid']} ({' '.join(each['argv'])[:60]})" for each in running]
+            raise UsageError(
+                f"{len(found)} processes on {node} are {wanted or 'not named'}",
+                found=name,
+                expected="one of: " + ", ".join(names) if names else f"something that runs on {node}; nothing does",
+            )
+        ours = [process for process in self.started if process.pid == found[0]["pid"] and process.poll() is None]
+        return ours[0] if ours else ForeignProcess(self.client, node, found[0]["pid"], tuple(found[0]["argv"]))
+
+    def impose(self, what: str, conditions: Sequence[Condition]) -> NetnsImposed:
+        """Put conditions in force together; see the protocol."""
+        for condition in conditions:
+            reason = self.capabilities.reason_against(capability_of(condition))
+            if reason is not None:
+                raise UnsupportedError(f"{what}: this fabric cannot do {capability_of(condition)}", found=reason)
+        return NetnsImposed(self, f"F{os.getpid()}-{next(_faults)}", what, conditions)
+
+    def fault_counters(self) -> Sequence[FaultCounter]:
+        """What the rules in force have done so far, whoever imposed them; see the protocol."""
+        found: list[tuple[str, Port, str, str]] = []
+        for claim in self.client.claims()[0]:
+            kind, *told = claim.resource.split()
+            if kind == "rule":
+                found.append((claim.id, Port(*told[0].split(":")), told[1], told[2]))
+        nodes = {port.node for _, port, _, _ in found}
+        counts = {node: rules.counts(self.client, self.plan.namespaces[node]) for node in nodes}
+        return [FaultCounter(fault, port, what, counts[port.node].get(table, 0)) for fault, port, table, what in found]
+
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back; see the protocol.
 
         The end of the higher tier is the one set down, so that the lower sees what a cable pulled shows it: no carrier.
         """
-        far = link.b.node
-        index = self.plan.ports[link.b]
-        key = f"{link.name} down"
-        restore = build.state_messages(self.plan.nodes[far].of_device(index), self.plan.burst)
         if not up:
-            self.held.hold_link(link)
-            try:
-                self.client.undo(key, [(self.plan.namespaces[far], messages.join(restore))])
-                (stamps,) = self.change(self.plan.namespaces[far], [messages.link_down(index)])
-            except BaseException:
-                self.held.release_link(link)
-                raise
-            return Event.between("carrier", link.name, "carrier lost", *stamps)
-        try:
-            first = now_ns()
-            if self.held.release_link(link):
-                first = self.change(self.plan.namespaces[far], restore)[0][0]
-                self.wait_settled(far)
-        except InfrastructureError as error:
-            raise UnhealedError(f"{link.name} did not come back", found=str(error)) from error
-        self.client.undone(key)
-        return Event.between("carrier", link.name, "carrier back", first, now_ns())
+            if link.name in self._links_down:
+                raise UsageError(f"{link.name} is down already", expected="a link that was not set down here")
+            imposed = self.impose(f"{link.name} down", [PortDown(link.b)])
+            self._links_down[link.name] = imposed
+            return Event.between("carrier", link.name, "carrier lost", *imposed.stamps[PortDown(link.b)])
+        held = self._links_down.pop(link.name, None)
+        stamps = (now_ns(), now_ns()) if held is None else held.lift()
+        return Event.between("carrier", link.name, "carrier back", *stamps)
 
-    def change(self, namespace: int, requests: Sequence[bytes]) -> list[tuple[int, int]]:
-        """Carry out netlink requests one by one; CLOCK_REALTIME before and after each (ns).
+    def wait_settled(self, nodes: Sequence[str], besides: Route | None = None) -> None:
+        """Wait until nodes are as planned, ``besides`` a route still to come.
 
-        Raises InfrastructureError for the first that the kernel refused, after all were tried.
+        What claims have changed meanwhile is left out of account. Raises InfrastructureError on the deadline.
         """
-        batches = [(namespace, messages.join(requests))]
-        done = self.client.netlink(batches, stamped=True)
-        names = {number: node for node, number in self.plan.namespaces.items()}
-        build.raise_refusals(done, batches, names, "change")
-        return list(done.stamps[0])
+        build.wait_until_as_planned(self.client, self.plan, nodes, comparing=lambda: self._comparing(besides))
 
-    def wait_settled(self, node: str, besides: Route | None = None) -> None:
-        """Wait until a node and its neighbours are as planned, ``besides`` a route still to come.
-
-        What other faults hold down meanwhile is left out of account.
-        """
+    def _comparing(self, besides: Route | None) -> Compare:
+        held, _ = self.client.claims()
+        disturbed = disturbances(held, self._lab.topology, self.plan)
 
         def compare(name: str, found: NodeState) -> list[str]:
-            disturbed = self.held.disturbed_on(name, settling=node)
-            if disturbed is None:
-                return []
             expected = self.plan.nodes[name]
             if besides in expected.routes:
                 expected = expected - NodeState(routes={besides})
-            return differences(expected.beside(disturbed), found.beside(disturbed))
+            touched = disturbed.get(name, Disturbed())
+            return differences(touched.beside(expected), touched.beside(found))
 
-        topology = self._lab.topology
-        around = {topology.peer(port).node for port in topology.ports(node)}
-        build.wait_until_as_planned(self.client, self.plan, [node, *sorted(around)], compare=compare)
+        return compare
 
-    def check(self) -> list[str]:
-        """Everything that is not as planned, a line each; empty for a pristine fabric."""
-        wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces))
+    def check(self, *, beside_faults: bool = False) -> list[str]:
+        """Everything that is not as planned, a line each; see the protocol."""
+        compare = self._comparing(None) if beside_faults else None
+        wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces), compare)
         return [f"{node}: {line}" for node, lines in wrong.items() for line in lines]
 
     def log_path(self, name: str) -> Path | None:

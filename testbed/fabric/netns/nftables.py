@@ -6,7 +6,7 @@ Encoded by hand: pyroute2 0.9 has no egress hooks, no stateful objects, and no w
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from testbed.fabric.netns.netlink import HEAD, attribute, attributes
@@ -15,17 +15,20 @@ from testbed.fabric.netns.netlink import HEAD, attribute, attributes
 SUBSYSTEM = 10
 NETDEV = 5  #: the address family whose chains hang on one interface
 
-NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, NEW_RULE, GET_RULE, NEW_OBJECT, GET_OBJECT = (
-    SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 3, 4, 6, 7, 18, 19)
+NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN, NEW_RULE, GET_RULE = (
+    SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 3, 4, 5, 6, 7)
 )
+NEW_SET, NEW_ELEMENTS, NEW_OBJECT, GET_OBJECT = (SUBSYSTEM << 8 | kind for kind in (9, 12, 18, 19))
 COUNTER, LIMIT = 1, 4  #: kinds of objects
 
-_REQUEST, _DUMP, _CREATE, _APPEND = 0x1, 0x300, 0x400, 0x800
-_EGRESS = 1
+_REQUEST, _DUMP, _EXCLUSIVE, _CREATE, _APPEND = 0x1, 0x300, 0x200, 0x400, 0x800
+_INGRESS, _EGRESS = 0, 1
 _PRIORITY = 0
 _REGISTER_VERDICT, _REGISTER = 0, 1
 _GOTO = -4 & 0xFFFF_FFFF
-_META_LENGTH, _META_PROTOCOL = 0, 1
+_DROP = 0
+_META_LENGTH, _META_PROTOCOL, _META_MARK = 0, 1, 3
+_CONSTANT = 2
 _NETWORKHEADER = 1
 _TO_BIG_ENDIAN = 1
 _INVERTED = 1
@@ -52,9 +55,9 @@ def dump(kind: int, family: int = NETDEV) -> bytes:
     return _message(kind, _DUMP, b"", family)
 
 
-def table(name: str) -> bytes:
-    """Make a table, if there is none of this name."""
-    return _message(NEW_TABLE, _CREATE, attribute(1, _text(name)))
+def table(name: str, *, exclusive: bool = False) -> bytes:
+    """Make a table, if there is none of this name; ``exclusive``: refused (EEXIST) where there is one."""
+    return _message(NEW_TABLE, _CREATE | (_EXCLUSIVE if exclusive else 0), attribute(1, _text(name)))
 
 
 def table_delete(name: str) -> bytes:
@@ -67,11 +70,34 @@ def chain(table: str, name: str) -> bytes:
     return _message(NEW_CHAIN, _CREATE, attribute(1, _text(table)) + attribute(3, _text(name)))
 
 
-def egress_chain(table: str, name: str, device: str) -> bytes:
+def egress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) -> bytes:
     """Make a chain that every packet passes before it enters the queue of an interface."""
-    hook = attribute(1, AT_EGRESS[0]) + attribute(2, AT_EGRESS[1]) + attribute(3, _text(device))
-    body = attribute(1, _text(table)) + attribute(3, _text(name)) + attribute(4, hook) + attribute(7, _text("filter"))
+    return _base_chain(table, name, device, _EGRESS, priority)
+
+
+def ingress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) -> bytes:
+    """Make a chain that every packet passes that an interface has received, before anything else sees it."""
+    return _base_chain(table, name, device, _INGRESS, priority)
+
+
+def _base_chain(table: str, name: str, device: str, hook: int, priority: int) -> bytes:
+    place = attribute(1, _BE32(hook)) + attribute(2, struct.pack(">i", priority)) + attribute(3, _text(device))
+    body = attribute(1, _text(table)) + attribute(3, _text(name)) + attribute(4, place) + attribute(7, _text("filter"))
     return _message(NEW_CHAIN, _CREATE, body)
+
+
+def chain_delete(table: str, name: str) -> bytes:
+    """Remove a chain with its rules: no packet passes it any more."""
+    return _message(DELETE_CHAIN, 0, attribute(1, _text(table)) + attribute(3, _text(name)))
+
+
+def number_set(table: str, name: str, numbers: Sequence[int]) -> list[bytes]:
+    """Make a set of 32-bit numbers as a register holds them."""
+    head = attribute(1, _text(table)) + attribute(2, _text(name)) + attribute(3, _BE32(_CONSTANT))
+    made = _message(NEW_SET, _CREATE, head + attribute(5, _BE32(4)) + attribute(10, _BE32(1)))
+    each = b"".join(attribute(1, attribute(1, attribute(1, struct.pack("=I", number)))) for number in numbers)
+    elements = attribute(1, _text(table)) + attribute(2, _text(name)) + attribute(3, each)
+    return [made, _message(NEW_ELEMENTS, _CREATE, elements)]
 
 
 def counter(table: str, name: str) -> bytes:
@@ -148,10 +174,45 @@ def length_has(bit: int) -> bytes:
     return _LENGTH + masked(struct.pack("=I", bit), bytes(4)) + unequal(bytes(4))
 
 
-def one_in(count: int) -> bytes:
-    """Goes on with every ``count``-th packet that comes here."""
-    numgen = _numbers("numgen", (1, _REGISTER), (2, count), (3, 0), (4, 0))
-    return numgen + equal(bytes(4))
+def number_of_packet(modulus: int) -> bytes:
+    """Load how many packets came here before, modulo this."""
+    return _numbers("numgen", (1, _REGISTER), (2, modulus), (3, 0), (4, 0))
+
+
+def one_in(count: int, offset: int = 0) -> bytes:
+    """Goes on with every ``count``-th packet that comes here, the first after ``offset`` others."""
+    return number_of_packet(count) + equal(struct.pack("=I", offset))
+
+
+def share(parts: int, of: int) -> bytes:
+    """Goes on with so many of so many packets, each chosen at random."""
+    numgen = _numbers("numgen", (1, _REGISTER), (2, of), (3, 1), (4, 0))
+    order = ((1, _REGISTER), (2, _REGISTER), (3, _TO_BIG_ENDIAN), (4, 4), (5, 4))
+    return numgen + _numbers("byteorder", *order) + _compare(2, _BE32(parts))
+
+
+def is_in(name: str) -> bytes:
+    """Goes on where what was loaded is in a set."""
+    return _expression("lookup", (1, _text(name)), (2, _BE32(_REGISTER)))
+
+
+def unmarked() -> bytes:
+    """Goes on with packets that bear no mark within this kernel."""
+    return _numbers("meta", (1, _REGISTER), (2, _META_MARK)) + equal(bytes(4))
+
+
+def mark(value: int) -> bytes:
+    """Set a packet's mark, which it loses when it leaves its namespace."""
+    return _load(struct.pack("=I", value)) + _numbers("meta", (3, _REGISTER), (2, _META_MARK))
+
+
+def copy_to(ifindex: int) -> bytes:
+    """Send a copy of the packet out by an interface."""
+    return _load(struct.pack("=I", ifindex)) + _numbers("dup", (2, _REGISTER))
+
+
+def _load(value: bytes) -> bytes:
+    return _expression("immediate", (1, _BE32(_REGISTER)), (2, attribute(1, value)))
 
 
 def header(offset: int, size: int) -> bytes:
@@ -174,6 +235,11 @@ def go_to(chain: str) -> bytes:
     """Leave for another chain, for good."""
     verdict = attribute(1, _BE32(_GOTO)) + attribute(2, _text(chain))
     return _expression("immediate", (1, _BE32(_REGISTER_VERDICT)), (2, attribute(2, verdict)))
+
+
+def drop() -> bytes:
+    """The packet goes no further."""
+    return _expression("immediate", (1, _BE32(_REGISTER_VERDICT)), (2, attribute(2, attribute(1, _BE32(_DROP)))))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

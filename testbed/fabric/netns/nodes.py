@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, nearest
-from testbed.fabric.netns import build, marking, messages, processes, snapshot
+from testbed.errors import InfrastructureError, UnsupportedError
+from testbed.fabric.netns import marking, processes, reboots, snapshot
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import Action, NodeState, Route
 from testbed.fabric.protocols import Completed, PhaseSink, Ready, UsidCounters
-from testbed.record import Event
 
 if TYPE_CHECKING:
     from testbed.fabric.netns.fabric import NetnsFabric
@@ -70,9 +68,17 @@ class NetnsNode:
         log_name: str | None = None,
     ) -> NetnsProcess:
         """Start a process and return once it is ready. Raises InfrastructureError if it does not become so."""
+        process = self._start(argv, env, ready or Ready(), log_name)
+        process.again = lambda: self._start(argv, env, ready or Ready(), log_name)
+        self._fabric.started.add(process)
+        return process
+
+    def _start(
+        self, argv: Sequence[str], env: Mapping[str, str] | None, ready: Ready, log_name: str | None
+    ) -> NetnsProcess:
         log = self._fabric.log_path(f"{self._name}-{log_name or Path(argv[0]).name}")
         return processes.start_and_wait(
-            self._fabric.client, self._name, self.namespace, argv, self._told(env), ready or Ready(), log
+            self._fabric.client, self._name, self.namespace, argv, self._told(env), ready, log
         )
 
     def _told(self, env: Mapping[str, str] | None) -> dict[str, str]:
@@ -139,62 +145,4 @@ class NetnsSwitch(NetnsNode):
 
     def reboot(self, kind: str, on_phase: PhaseSink, *, stop: Callable[[float], bool]) -> None:
         """Emulate a reboot with the phases of the lab; see :meth:`testbed.fabric.protocols.Switch.reboot`."""
-        if kind != "cold":
-            close = nearest(kind, ["cold"])
-            raise UnsupportedError(f"a namespace switch cannot do a {kind!r} reboot", expected="cold", nearest=close)
-        phases = self._fabric.lab.reboot.cold
-        key = f"reboot of {self._name}"
-        self._fabric.held.hold_switch(self._name)
-        try:
-            self._fabric.client.undo(key, [(self.namespace, messages.join(self._restore_messages(self.planned)))])
-        except BaseException:
-            self._fabric.held.release_switch(self._name)
-            raise
-        try:
-            self._power_off(on_phase)
-            if not stop(phases.links_lost):
-                self._links_back(on_phase)
-                stop(phases.tables_empty)
-        finally:
-            self._restore(on_phase)
-            with contextlib.suppress(BedError):
-                self._fabric.client.undone(key)
-
-    def _ports(self) -> list[int]:
-        return sorted(self._fabric.plan.ports[port] for port in self._fabric.lab.topology.ports(self._name))
-
-    def _power_off(self, on_phase: PhaseSink) -> None:
-        """Stop forwarding at once by taking the own uSID away, as losing power does; then the links go."""
-        own, _ = self._seg6local_routes()
-        requests = [messages.route_delete(own), *(messages.link_down(index) for index in self._ports())]
-        (stopped, *lost) = self._fabric.change(self.namespace, requests)
-        on_phase(Event.between("traffic", self._name, "stopped", *stopped))
-        on_phase(Event.between("carrier", self._name, "carrier lost", lost[0][0], lost[-1][1]))
-
-    def _links_back(self, on_phase: PhaseSink) -> None:
-        back = [index for index in self._ports() if index not in self._fabric.held.down_on(self._name)]
-        if not back:
-            return
-        stamps = self._fabric.change(self.namespace, [messages.link_up(index) for index in back])
-        on_phase(Event.between("carrier", self._name, "carrier back", stamps[0][0], stamps[-1][1]))
-
-    def _restore_messages(self, state: NodeState) -> list[bytes]:
-        return build.state_messages(state, self._fabric.plan.burst)
-
-    def _restore(self, on_phase: PhaseSink) -> None:
-        """Put everything back; the own uSID, without which nothing passes, last, once all else has settled."""
-        own, _ = self._seg6local_routes()
-        try:
-            down = self._fabric.held.bring_back(self._name)
-            requests = self._restore_messages(self.planned.beside(down))
-            self._fabric.change(self.namespace, requests[:-1])
-            self._fabric.wait_settled(self._name, besides=own)
-            (forwarding,) = self._fabric.change(self.namespace, requests[-1:])
-            # First, so that of two neighbours that come back at once the last sees the other complete.
-            self._fabric.held.release_switch(self._name)
-            self._fabric.wait_settled(self._name)
-        except InfrastructureError as error:
-            raise UnhealedError(f"{self._name} did not come back from its reboot", found=str(error)) from error
-        finally:
-            self._fabric.held.release_switch(self._name)
-        on_phase(Event.between("tables", self._name, "forwarding", *forwarding))
+        reboots.carry_out(self._fabric, self._name, kind, on_phase, stop)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import itertools
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, UnhealedError, UsageError
-from testbed.fabric.netns import build, messages
-from testbed.fabric.netns.batches import Batch
+from testbed.fabric.netns import messages
+from testbed.fabric.netns.batches import ClaimRequest, Part
+from testbed.fabric.netns.claims import DOWN, GONE, port_resource, route_resource
+from testbed.fabric.netns.client import RequestRefusedError
 from testbed.fabric.netns.state import Action, Route
 from testbed.fabric.protocols import OrdinaryPaths
 from testbed.lab import Port
@@ -23,6 +26,7 @@ _OUTER_HEADER = 40
 #: An SRH of one segment. H.Encaps.Red leaves it out, but Linux takes its length off the route's MTU all the same.
 _OMITTED_SRH = 24
 _HOST_PREFIX = 128
+_numbers = itertools.count(1)
 
 
 @contextlib.contextmanager
@@ -50,31 +54,20 @@ class _Change:
     def __init__(self, fabric: NetnsFabric, wanted: list[tuple[str, str, Route]]) -> None:
         self._fabric = fabric
         self._wanted = wanted
-        self._key = "ordinary paths " + " ".join(f"{src}>{dst}" for src, dst, _ in wanted)
+        self._id = f"ordinary-{os.getpid()}-{next(_numbers)}"
+        self._what = "ordinary paths " + " ".join(f"{src}>{dst}" for src, dst, _ in wanted)
 
     def make(self) -> None:
         """Install all routes or none. Raises InfrastructureError."""
-        client = self._fabric.client
-        client.undo(self._key, self._removal(self._wanted))
-        batches = [
-            (self._fabric.plan.namespaces[src], messages.join([messages.route(route, exclusive=True)]))
-            for src, _, route in self._wanted
-        ]
-        done = client.netlink(batches)
-        if done.refusals:
-            # Another process's route stays: only what was installed here goes.
-            refused = {refusal.batch for refusal in done.refusals}
-            client.netlink(self._removal([entry for n, entry in enumerate(self._wanted) if n not in refused]))
-            client.undone(self._key)
-            first = done.refusals[0]
-            if first.errno == errno.EEXIST:
-                src, dst, _ = self._wanted[first.batch]
-                raise InfrastructureError(
-                    f"another process has a path for ordinary IPv6 from {src} to {dst} on this fabric",
-                    remedy=f"wait for it, or end it: `testbed status {self._fabric.name}` lists changes in force",
-                )
-            names = {number: node for node, number in self._fabric.plan.namespaces.items()}
-            build.raise_refusals(done, batches, names, "encapsulation")
+        requests = [self._request(src, route) for src, _, route in self._wanted]
+        try:
+            self._fabric.client.claim(self._id, self._what, requests)
+        except RequestRefusedError as error:
+            raise InfrastructureError(
+                "another process has a path for ordinary IPv6 between these hosts on this fabric",
+                found=error.reason,
+                remedy=f"wait for it, or end it: `testbed status {self._fabric.name}` lists changes in force",
+            ) from error
         for src, _, route in self._wanted:
             self._fabric.plan.nodes[src].routes.add(route)
 
@@ -82,21 +75,24 @@ class _Change:
         """Remove the routes. Raises UnhealedError when one stays."""
         for src, _, route in self._wanted:
             self._fabric.plan.nodes[src].routes.discard(route)
-        refusals = self._fabric.client.netlink(self._removal(self._wanted)).refusals
-        if refusals:
-            src, dst, _ = self._wanted[refusals[0].batch]
-            raise UnhealedError(
-                f"the route for ordinary IPv6 from {src} to {dst} cannot be removed",
-                found=f"{errno.errorcode.get(refusals[0].errno, refusals[0].errno)} {refusals[0].text}",
-            )
-        self._fabric.client.undone(self._key)
+        resources = [route_resource(src, route) for src, _, route in self._wanted]
+        try:
+            self._fabric.client.release(self._id, resources)
+        except InfrastructureError as error:
+            raise UnhealedError("a route for ordinary IPv6 cannot be removed", found=str(error)) from error
 
-    def _removal(self, entries: list[tuple[str, str, Route]]) -> list[Batch]:
-        """Install and delete: succeeds whether or not the route is there, so that what is gone is not unhealed."""
-        return [
-            (self._fabric.plan.namespaces[src], messages.join([messages.route(route), messages.route_delete(route)]))
-            for src, _, route in entries
-        ]
+    def _request(self, src: str, route: Route) -> ClaimRequest:
+        """A route that comes and goes with its port, and is nobody else's meanwhile."""
+        namespace = self._fabric.plan.namespaces[src]
+        ports = {index: port for port, index in self._fabric.plan.ports.items() if port.node == src}
+        return ClaimRequest(
+            route_resource(src, route),
+            do=[Part(namespace, [messages.route(route)])],
+            base=[Part(namespace, [messages.prefix_delete(route)])],
+            alone=True,
+            after=[port_resource(ports[route.ifindex])],
+            tolerated=GONE | DOWN,
+        )
 
 
 def _route(fabric: NetnsFabric, src: str, dst: str, ev: int) -> Route:

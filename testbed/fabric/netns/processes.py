@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -10,8 +11,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from testbed.errors import InfrastructureError
+from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
 from testbed.fabric.protocols import Ready
 
@@ -19,6 +21,8 @@ _OUTPUT_TAIL = 1 << 20
 _ERROR_TAIL = 2000
 _READY_FD = 3
 _POLL_S = 0.005
+_NOT_THERE = "the program has to be on this machine, in PATH or given by its path"
+_CLOSED = "wait until the fault is over, or heal it; `testbed status` lists those in force"
 
 
 class NetnsProcess:
@@ -42,6 +46,13 @@ class NetnsProcess:
         self._output = output
         self._log = log
         self._returncode: int | None = None
+        #: Starts it once more; what was started for something else of ours cannot be.
+        self.again: Callable[[], NetnsProcess] | None = None
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self._node
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -101,6 +112,19 @@ class NetnsProcess:
             self.signal(signal.SIGKILL)
         return self.wait(10.0)
 
+    def restart(self) -> None:
+        """Start it again as it was started, ready as then; this then stands for the new one.
+
+        Raises UsageError while it runs, InfrastructureError when it does not become ready.
+        """
+        if self.poll() is None or self.again is None:
+            why = "still runs" if self.again is not None else "was started for a purpose that ended with it"
+            raise UsageError(f"{self._argv[0]} on {self._node} {why}", expected="a process of node.popen() that ended")
+        again, new = self.again, self.again()
+        # The other handle gets what this one stood for, and closes its output when it goes.
+        self.__dict__, new.__dict__ = new.__dict__, self.__dict__
+        self.again = again
+
     def output(self, *, whole: bool = False) -> str:
         """What it printed so far, at most the last MiB unless the ``whole`` of it is asked for."""
         size = os.fstat(self._output).st_size
@@ -111,6 +135,30 @@ class NetnsProcess:
         if self._returncode is None:
             os.close(self._status)
         os.close(self._output)
+
+
+class ForeignProcess:
+    """A process in a namespace that somebody else started, as the keeper knows it."""
+
+    def __init__(self, client: KeeperClient, node: str, pid: int, argv: tuple[str, ...]) -> None:
+        self._client = client
+        self.node = node
+        self.pid = pid
+        self.argv = argv
+
+    def poll(self) -> int | None:
+        """None while it runs; its exit code is told to who started it alone, and is 0 here."""
+        return None if any(each["pid"] == self.pid for each in listing(self._client)) else 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal it and what it started. No error when it has ended."""
+        self._client.request({"op": "signal", "pid": self.pid, "signal": int(number)})
+
+
+def listing(client: KeeperClient) -> list[dict[str, Any]]:
+    """What runs in the namespaces: ``pid``, ``namespace`` and ``argv`` of each."""
+    found: list[dict[str, Any]] = client.request({"op": "processes"})[0]["processes"]
+    return found
 
 
 def start(
@@ -163,7 +211,7 @@ def start(
             f"{argv[0] if argv else 'an empty command line'} cannot be started",
             where=node,
             found=error.reason,
-            remedy="the program has to be on this machine, in PATH or given by its path",
+            remedy=_CLOSED if error.number == errno.EHOSTDOWN else _NOT_THERE,
         ) from error
     except BaseException:
         os.close(reader)

@@ -25,6 +25,8 @@ _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _CAP_SYS_ADMIN = 21
 _AF_PACKET, _ETH_P_ALL = 17, 3
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}
+_MEMBARRIER_GLOBAL = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +59,16 @@ def bind_packets(fd: int, interface: int) -> None:
     """
     address = struct.pack("=HHiHBB8x", _AF_PACKET, socket.htons(_ETH_P_ALL), interface, 0, 0, 0)
     _check(_libc.bind(ctypes.c_int(fd), address, ctypes.c_uint(len(address))), "bind")
+
+
+def wait_for_packets_under_way() -> None:
+    """Return once every processor has left the packet it was at: after a rule went, nothing counts by it any more.
+
+    membarrier(2) waits for that, some 10 ms; where it is refused the request that took the rule away has to do.
+    """
+    number = _MEMBARRIER.get(os.uname().machine)
+    if number is not None:
+        _libc.syscall(ctypes.c_long(number), _MEMBARRIER_GLOBAL, 0, 0)
 
 
 def set_parent_death_signal(number: int = signal.SIGKILL) -> None:

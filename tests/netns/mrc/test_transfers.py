@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,11 +10,11 @@ import pytest
 from testbed.errors import UsageError
 from testbed.experiment.transfers import TransfersMeasured, measure_transfers
 from testbed.fabric.netns.fabric import NetnsFabric
+from testbed.faults.catalogue import Faults
 from testbed.samples import SampleFlag
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import realise
-from tests.netns.loss import losing
 
 pytestmark = pytest.mark.alone
 
@@ -91,9 +90,9 @@ def test_a_lossy_path_is_retired_and_costs_nothing_after(fabric: NetnsFabric) ->
     port = next(port for port in (path.links[1].a, path.links[1].b) if port.node == t1)
     with flows.running():
         flows.go_on_for(0.3)
-        with losing(fabric, port, Fraction(1, 5), usid=t1) as loss:
+        with Faults(fabric).loss(port, share=0.2, usid=t1) as loss:
             flows.go_on_for(1.0)
-            dropped = loss.dropped()
+    dropped = loss.counted[port]
     found = measured(fabric, flows)
     assert found.value("messages_failed") == 0, found.reasons
     retired = {c.subject for c in flows.outcome.ev_changes if c.what == "assumed bad" and c.detail["cause"] == "loss"}

@@ -63,7 +63,7 @@ def test_other_refusals(number: int, kind: type[InfrastructureError], remedy: st
 
 
 def refusal(number: int, text: str) -> tuple[Executed, list[tuple[int, bytes]], dict[int, str]]:
-    return Executed((Refused(1, 3, number, text),), ()), [(0, b""), (5, b"")], {0: "h0", 5: "p0-t1-0"}
+    return Executed((Refused(1, 3, number, text),)), [(0, b""), (5, b"")], {0: "h0", 5: "p0-t1-0"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from testbed.addressing import Path
 from testbed.errors import InfrastructureError, UnhealedError
-from testbed.faults.scope import FaultScope, Operation
+from testbed.faults.operations import Operation
+from testbed.faults.scope import FaultScope
 from testbed.record import Event
 
 Record = Callable[[Event], None]

@@ -90,6 +90,12 @@ class Children:
             if child.owner == owner:
                 self.signal(child.pid, signal.SIGKILL)
 
+    def end_in(self, namespace: int) -> None:
+        """Kill what runs in a namespace."""
+        for child in self.listing():
+            if child.namespace == namespace:
+                self.signal(child.pid, signal.SIGKILL)
+
     def reap(self) -> None:
         """Collect ended processes, adopted orphans too; tell their exit codes; end what they left in their session."""
         while True:

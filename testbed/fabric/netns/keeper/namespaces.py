@@ -11,8 +11,7 @@ import os
 import resource
 import socket
 import struct
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from testbed.fabric.netns.syscalls import CLONE_NEWNET, setns, unshare
@@ -109,46 +108,11 @@ class Namespaces:
         Of messages for nf_tables that follow each other all are carried out or none.
         """
         route = self._netlink[self.fd(namespace) - FIRST_FD]
-        refusals: list[Refusal] = []
-        view = memoryview(messages)
-        first = 0
-        for chunk, count in _chunks(view):
-            if _is_for_nftables(chunk):
-                found = self._transact(namespace, chunk)
-            else:
-                route.send(chunk)
-                found = list(_collect_errors(route, chunk))
-            # Both work within send(): whatever was refused is in the receive queue by now.
-            refusals += [Refusal(first + index, number, text) for index, number, text in found]
-            first += count
-        return refusals
-
-    def _transact(self, namespace: int, chunk: memoryview) -> list[tuple[int, int, str]]:
-        try:
-            with self._netfilter(namespace) as sock:
-                sock.send(_batch_mark(_BATCH_BEGIN) + chunk + _batch_mark(_BATCH_END))
-                return list(_collect_errors(sock, chunk))
-        except OSError as error:
-            if error.errno != errno.EPROTONOSUPPORT:
-                raise
-            return [(0, errno.EPROTONOSUPPORT, "no netfilter netlink")]
+        return _carry_out(route, lambda: self.enter(namespace), messages)
 
     def _netfilter(self, namespace: int) -> socket.socket:
         self.enter(namespace)
-        sock = _netlink_socket(_NETLINK_NETFILTER)
-        sock.setblocking(False)
-        return sock
-
-    def execute_stamped(self, namespace: int, messages: bytes) -> tuple[list[Refusal], list[tuple[int, int]]]:
-        """As :meth:`execute`, one message at a time, with CLOCK_REALTIME before and after each (ns)."""
-        refusals: list[Refusal] = []
-        stamps: list[tuple[int, int]] = []
-        for index, message in enumerate(split(memoryview(messages))):
-            before = time.time_ns()
-            refused = self.execute(namespace, bytes(message))
-            stamps.append((before, time.time_ns()))
-            refusals += [Refusal(index, entry.errno, entry.text) for entry in refused]
-        return refusals, stamps
+        return _netfilter_socket()
 
     def dump(self, namespace: int, requests: bytes) -> bytes:
         """Answers to dump requests, concatenated. Raises OSError when the kernel refuses one.
@@ -167,6 +131,47 @@ class Namespaces:
                 if error.errno not in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
                     raise
         return b"".join(parts)
+
+
+def trial(batches: Sequence[bytes]) -> list[list[Refusal]]:
+    """What the kernel refuses of each batch in a namespace made for it, which has nothing but its loopback device."""
+    unshare(CLONE_NEWNET)
+    with _netlink_socket() as route:
+        route.setblocking(False)
+        return [_carry_out(route, lambda: None, messages) for messages in batches]
+
+
+def _carry_out(route: socket.socket, enter: Callable[[], None], messages: bytes) -> list[Refusal]:
+    refusals: list[Refusal] = []
+    first = 0
+    for chunk, count in _chunks(memoryview(messages)):
+        if _is_for_nftables(chunk):
+            found = _transact(enter, chunk)
+        else:
+            route.send(chunk)
+            found = list(_collect_errors(route, chunk))
+        # Both work within send(): whatever was refused is in the receive queue by now.
+        refusals += [Refusal(first + index, number, text) for index, number, text in found]
+        first += count
+    return refusals
+
+
+def _transact(enter: Callable[[], None], chunk: memoryview) -> list[tuple[int, int, str]]:
+    try:
+        enter()
+        with _netfilter_socket() as sock:
+            sock.send(_batch_mark(_BATCH_BEGIN) + chunk + _batch_mark(_BATCH_END))
+            return list(_collect_errors(sock, chunk))
+    except OSError as error:
+        if error.errno != errno.EPROTONOSUPPORT:
+            raise
+        return [(0, errno.EPROTONOSUPPORT, "no netfilter netlink")]
+
+
+def _netfilter_socket() -> socket.socket:
+    sock = _netlink_socket(_NETLINK_NETFILTER)
+    sock.setblocking(False)
+    return sock
 
 
 def _is_for_nftables(message: memoryview) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -17,8 +18,9 @@ from typing import Any
 from testbed.fabric.netns import channel
 from testbed.fabric.netns.channel import ChannelClosedError, Message
 from testbed.fabric.netns.keeper.children import Children
-from testbed.fabric.netns.keeper.namespaces import Namespaces
-from testbed.fabric.netns.keeper.undo import Undo, UndoList
+from testbed.fabric.netns.keeper.claims import Action, Claims, Part, Refused, Wanted
+from testbed.fabric.netns.keeper.namespaces import Namespaces, trial
+from testbed.fabric.netns.syscalls import wait_for_packets_under_way
 
 #: In the fabric's directory: the notes, for programs on its nodes, which cannot connect to the keeper.
 NOTES_FILE = "notes.json"
@@ -52,7 +54,7 @@ class Service:
         self._notes: dict[str, Any] = {}
         self._namespaces = Namespaces()
         self._children = Children()
-        self._undo = UndoList()
+        self._claims = Claims(self._namespaces, self._children)
         self._ending = False
         self._poll = select.poll()
 
@@ -123,7 +125,7 @@ class Service:
             self._end()
             return
         self._children.end_of(fd)
-        self._undo.play(fd, self._namespaces)
+        self._claims.end_of(fd)
         client.close()
 
     def _answer(self, request: Message, payload: bytes, fds: list[int], client: int) -> _Answer:
@@ -149,20 +151,16 @@ class Service:
         return {}, b""
 
     def _do_netlink(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
-        refusals: list[list[Any]] = []
-        stamps: list[list[tuple[int, int]]] = []
-        for number, (namespace, messages) in enumerate(_batches(request, payload)):
-            if request.get("stamped"):
-                refused, each = self._namespaces.execute_stamped(namespace, messages)
-                stamps.append(each)
-            else:
-                before = time.time_ns()
-                refused = self._namespaces.execute(namespace, messages)
-                stamps.append([(before, time.time_ns())])
-            refusals += [[number, *refusal] for refusal in refused]
-        return {"refusals": refusals, "stamps": stamps}, b""
+        refusals = [
+            [number, *refusal]
+            for number, (namespace, messages) in enumerate(_batches(request, payload))
+            for refusal in self._namespaces.execute(namespace, messages)
+        ]
+        return {"refusals": refusals}, b""
 
     def _do_dump(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        if request.get("settled"):
+            wait_for_packets_under_way()
         parts = [self._namespaces.dump(namespace, payload) for namespace in request["namespaces"]]
         return {"lengths": [len(part) for part in parts], "t_ns": time.time_ns()}, b"".join(parts)
 
@@ -176,6 +174,9 @@ class Service:
     def _do_spawn(self, request: Message, _payload: bytes, fds: list[int], client: int) -> _Answer:
         namespace = request["namespace"]
         self._namespaces.fd(namespace)
+        closed = self._claims.closed(namespace)
+        if closed is not None:
+            raise OSError(errno.EHOSTDOWN, f"this node takes no commands: {closed}")
         # The last descriptor is the pipe for the exit code: ours to keep while the process lives.
         status = fds.pop()
         placed = {int(target): fds[index] for target, index in request["fds"].items()}
@@ -205,13 +206,28 @@ class Service:
         ]
         return {"processes": listing}, b""
 
-    def _do_undo(self, request: Message, payload: bytes, _fds: list[int], client: int) -> _Answer:
-        self._undo.push(Undo(client, request["key"], tuple(_batches(request, payload))))
-        return {}, b""
+    def _do_claim(self, request: Message, payload: bytes, _fds: list[int], client: int) -> _Answer:
+        wanted = _wanted(request["claims"], payload)
+        stamps, refused = self._claims.claim(client, str(request["id"]), str(request["what"]), wanted)
+        return {"stamps": stamps, "refused": refused}, b""
 
-    def _do_undone(self, request: Message, _payload: bytes, _fds: list[int], client: int) -> _Answer:
-        self._undo.drop(client, request["key"])
-        return {}, b""
+    def _do_release(self, request: Message, _payload: bytes, _fds: list[int], client: int) -> _Answer:
+        stamps, refused = self._claims.release(client, request["id"], request["resources"])
+        return {"stamps": stamps, "refused": refused}, b""
+
+    def _do_claims(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        listing = [
+            {"resource": claim.wanted.resource, "id": claim.id, "what": claim.what} for claim in self._claims.listing()
+        ]
+        return {"claims": listing, "unhealed": self._claims.unhealed}, b""
+
+    def _do_retry(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        self._claims.retry()
+        return {"unhealed": self._claims.unhealed}, b""
+
+    def _do_try(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
+        batches = [messages for _, messages in _batches(request, payload)]
+        return {"refused": [Refused("", 0, *refusals[0]) if refusals else None for refusals in trial(batches)]}, b""
 
     def _do_note(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._notes.update(request["notes"])
@@ -221,7 +237,10 @@ class Service:
         return {}, b""
 
     def _do_status(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
-        return {"notes": self._notes, "changes": self._undo.pending(), "unhealed": self._undo.unhealed}, b""
+        # A fault may claim a hundred things; it is told once.
+        changes = list(dict.fromkeys((claim.id, claim.what) for claim in self._claims.listing()))
+        unhealed = [f"{what}: {resource}: {reason}" for resource, what, reason in self._claims.unhealed]
+        return {"notes": self._notes, "changes": [what for _, what in changes], "unhealed": unhealed}, b""
 
     def _do_detach(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._detached = True
@@ -248,3 +267,29 @@ def _batches(request: Message, payload: bytes) -> list[tuple[int, bytes]]:
         batches.append((namespace, payload[start : start + length]))
         start += length
     return batches
+
+
+def _wanted(claims: list[Message], payload: bytes) -> list[Wanted]:
+    """Claims of a request: what each does and what restores it are lengths in the message, bytes in the payload."""
+    start = 0
+
+    def action(parts: list[tuple[str | None, int, int]], signals: list[tuple[int, int]]) -> Action:
+        nonlocal start
+        made = []
+        for resource, namespace, length in parts:
+            made.append(Part(resource, namespace, payload[start : start + length]))
+            start += length
+        return Action(tuple(made), tuple((pid, number) for pid, number in signals))
+
+    return [
+        Wanted(
+            claim["resource"],
+            action(claim["do"], claim["do_signals"]),
+            action(claim["base"], claim["base_signals"]),
+            claim["alone"],
+            frozenset(claim["after"]),
+            frozenset(claim["tolerated"]),
+            claim["closes"],
+        )
+        for claim in claims
+    ]
