@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
 from testbed.errors import UnsupportedError
 from testbed.fabric.conditions import Running
 from testbed.fabric.protocols import Fabric, Host, Switch
+from testbed.faults.nemesis import Limits, nemesis
 from testbed.faults.parameters import Value
+from testbed.faults.playing import Playing
+from testbed.faults.schedule import Schedule
 from testbed.faults.scope import FaultScope
 from testbed.faults.spec import FaultSpec
 from testbed.lab import Link, Port
+from testbed.lab.quantities import parse_time
 
 #: Told about a fault before it is injected, and when it is over.
 Watch = Callable[[FaultScope], None]
@@ -32,10 +37,19 @@ class Faults:
         fabric: where.
         begins: told about each fault before it is injected; what it raises keeps the fault from being injected.
         ends: told about each fault once it is over.
+        instead: given a schedule that is to be played, which one is.
     """
 
-    def __init__(self, fabric: Fabric, *, begins: Watch = _unwatched, ends: Watch = _unwatched) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        *,
+        begins: Watch = _unwatched,
+        ends: Watch = _unwatched,
+        instead: Callable[[Schedule], Schedule] = lambda schedule: schedule,
+    ) -> None:
         self._fabric = fabric
+        self._instead = instead
         self._begins = begins
         self._ends = ends
         self.history: list[FaultScope] = []
@@ -253,6 +267,29 @@ class Faults:
     def restart(self, process: Running | str, down: float | str = 0.001) -> FaultScope:
         """A process of ``node.popen`` is ended and started again, after ``down`` at least."""
         return self._of_process("restart", process, down=down)
+
+    # -- many ---------------------------------------------------------------------------------------------------------
+
+    def play(self, schedule: Schedule | str | os.PathLike[str]) -> Playing:
+        """A schedule, or the one in a file, from its start when the scope is entered. See ``docs/faults.md``."""
+        named = schedule if isinstance(schedule, Schedule) else Schedule.load(os.fspath(schedule))
+        return Playing(self._instead(named), self.make)
+
+    def nemesis(
+        self,
+        length: float | str,
+        *,
+        seed: int = 0,
+        weights: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
+    ) -> Playing:
+        """A random schedule of what this fabric can do, drawn from ``seed``; see :func:`nemesis.nemesis`."""
+        length_s = parse_time(length) if isinstance(length, str) else length
+        fabric = self._fabric
+        drawn = nemesis(
+            fabric.lab, seed=seed, length_s=length_s, weights=weights, limits=limits, capabilities=fabric.capabilities
+        )
+        return self.play(drawn)
 
     def _of_process(self, kind: str, process: Running | str, **given: Value) -> FaultScope:
         if isinstance(process, str):

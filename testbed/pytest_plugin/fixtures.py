@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from testbed.errors import BedError, UnsupportedError
+from testbed.pytest_plugin import shrinking
 from testbed.pytest_plugin.failure import capturing
 from testbed.pytest_plugin.measuring import Measure
 from testbed.pytest_plugin.outcomes import NOT_RUN
@@ -74,11 +76,11 @@ def traffic(fabric: Fabric, pytestconfig: pytest.Config) -> Traffic:
 
 
 @pytest.fixture
-def faults(fabric: Fabric) -> Iterator[Faults]:
+def faults(fabric: Fabric, request: pytest.FixtureRequest) -> Iterator[Faults]:
     """Faults on the fabric. One that does not heal fails the test, after whatever else it has to say."""
     from testbed.faults.catalogue import Faults
 
-    catalogue = Faults(fabric)
+    catalogue = Faults(fabric, instead=partial(shrinking.to_be_played, request.node))
     yield catalogue
     if catalogue.unhealed:
         pytest.fail("unhealed: " + "; ".join(catalogue.unhealed), pytrace=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import BedError, ExitCode
-from testbed.pytest_plugin import failure, measuring, outcomes
+from testbed.pytest_plugin import failure, measuring, outcomes, shrinking
 
 DEFAULT_LAB = "laptop"
 
@@ -30,21 +30,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="record every port of the fabric, and keep the packets of tests that fail in DIR",
     )
+    group.addoption(
+        "--shrink",
+        type=int,
+        nargs="?",
+        const=60,
+        default=0,
+        metavar="RUNS",
+        help="run a test that fails under a schedule of faults again, at most RUNS times (60), to find the least of it",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; end the session where an option cannot be met, before any time is spent on tests."""
     config.addinivalue_line("markers", "requires(*capabilities): the fabric must be able to do this, or it is not run")
+    config.addinivalue_line("markers", "schedule(yaml): faults.play(...) plays this in place of what the test names")
     config.stash[failure.CAPTURES] = []
+    config.stash[shrinking.SHRUNK] = []
+    if config.getoption("--shrink"):
+        config.pluginmanager.register(shrinking, "testbed-shrinking")
     if not hasattr(config, "workerinput"):
         _check_options(config)
 
 
 def _check_options(config: pytest.Config) -> None:
-    if config.getoption("--pause-on-failure") and config.getoption("numprocesses", None):
-        raise pytest.UsageError(
-            "--pause-on-failure needs a terminal, and workers (-n) have none: leave one of them out"
-        )
+    for option in ("--pause-on-failure", "--shrink"):
+        if config.getoption(option) and config.getoption("numprocesses", None):
+            raise pytest.UsageError(f"{option} needs a terminal, and workers (-n) have none: leave one of them out")
     try:
         # Only what was asked for: this plugin is loaded by every pytest run of the environment.
         if config.getoption("--lab") != DEFAULT_LAB:
@@ -67,6 +79,7 @@ def pytest_runtest_makereport(
         words = outcomes.words(call.excinfo.value)
         if words is not None:
             report.longrepr = words
+    shrinking.note(item, report)
     if report.failed and call.when == "call":
         item.stash[failure.FAILED] = True
         if item.config.getoption("--pause-on-failure"):
@@ -91,6 +104,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("captures of failed tests")
         for line in config.stash[failure.CAPTURES]:
             terminalreporter.line(line)
+    for line, test in config.stash[shrinking.SHRUNK]:
+        terminalreporter.section("the least that fails")
+        terminalreporter.line(line)
+        terminalreporter.line("")
+        terminalreporter.write(test)
 
 
 @pytest.hookimpl(trylast=True)
