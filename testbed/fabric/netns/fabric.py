@@ -12,7 +12,7 @@ from typing import Self
 
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnhealedError, UsageError
-from testbed.fabric.netns import build, capabilities, messages, ordinary
+from testbed.fabric.netns import build, capabilities, counters, messages, ordinary
 from testbed.fabric.netns.build import Progress
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.held import Held
@@ -22,7 +22,7 @@ from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Tier
-from testbed.record import Event, now_ns
+from testbed.record import CounterReading, Event, now_ns
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
@@ -248,6 +248,10 @@ class NetnsFabric:
         topology = self._lab.topology
         around = {topology.peer(port).node for port in topology.ports(node)}
         build.wait_until_as_planned(self.client, self.plan, [node, *sorted(around)], compare=compare)
+
+    def counters(self) -> CounterReading:
+        """Every counter of every node that tells where packets are, as they are now."""
+        return counters.read(self.client, self.plan)
 
     def check(self) -> list[str]:
         """Everything that is not as planned, a line each; empty for a pristine fabric."""

@@ -179,7 +179,9 @@ class NetnsSwitch(NetnsNode):
         on_phase(Event.between("carrier", self._name, "carrier back", stamps[0][0], stamps[-1][1]))
 
     def _restore_messages(self, state: NodeState) -> list[bytes]:
-        return build.state_messages(state, self._fabric.plan.burst)
+        # A reboot takes no port's routes but these; installed again, the catch-all would lose what it has counted.
+        _, catch_all = self._seg6local_routes()
+        return build.state_messages(state - NodeState(routes={catch_all}), self._fabric.plan.burst)
 
     def _restore(self, on_phase: PhaseSink) -> None:
         """Put everything back; the own uSID, without which nothing passes, last, once all else has settled."""
