@@ -8,8 +8,10 @@ its delays unknown.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 
 def now_ns() -> int:
@@ -93,3 +95,80 @@ class Figure:
     resolution: float | None = None
     note: str = ""
     at_least: bool = False
+
+
+class Counts(StrEnum):
+    """What a counter of a node belongs to."""
+
+    PORT = "port"  #: ``received``, ``sent``, ``not sent``, ``wrong address``, ``carrier losses``
+    QUEUE = "queue"  #: of a port: ``full`` (dropped for want of room), ``waiting`` (a level, not a count)
+    USID = "usid"  #: ``foreign``: no route knows the packet's next uSID
+    IP = "ip"  #: of the whole node, by the names of RFC 4293: ``InReceives``, ``InHdrErrors``, …
+    RULE = "rule"  #: ``dropped``: by a filter rule that is there
+
+
+class CounterRow(NamedTuple):
+    """One counter of a node: ``name`` is the port's, the route's or the rule's, empty for the node as a whole."""
+
+    node: str
+    counts: Counts
+    name: str
+    counter: str
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterReading:
+    """All counters of a fabric.
+
+    Attributes:
+        t_ns: CLOCK_REALTIME by which all had been read.
+        rows: in an order that is the same for every reading.
+        settled: nothing was on its way: every queue was empty and the reading before it was equal.
+    """
+
+    t_ns: int
+    rows: tuple[CounterRow, ...]
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostTraffic:
+    """What a workload counted at its own sockets on one host.
+
+    Attributes:
+        host: whose.
+        sent: packets that its kernel took; None where the process cannot tell any more, because it was killed.
+        refused: (plane, or None; errno) → packets that its kernel did not take.
+        received: packets taken from the ring, whatever became of them.
+        ring_dropped: packets that the ring had no room for.
+        unread: packets in the ring when the process ended.
+    """
+
+    host: str
+    sent: int | None = 0
+    refused: Mapping[tuple[int | None, int], int] = field(default_factory=dict)
+    received: int = 0
+    ring_dropped: int = 0
+    unread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Packets that ended at one place of a fabric.
+
+    Attributes:
+        hop: a node, or a port as ``node:port``, in the lab's names.
+        cause: why, in words.
+        packets: how many.
+        node: the node.
+        leaving: it happened to packets that leave ``node`` by one of these ports; empty: by any, or by none.
+        arriving: it happened to packets that arrive at ``node`` by one of these ports; empty: by any.
+    """
+
+    hop: str
+    cause: str
+    packets: int
+    node: str
+    leaving: frozenset[str] = frozenset()
+    arriving: frozenset[str] = frozenset()

@@ -161,6 +161,9 @@ def _node(name: str, x: float, y: float, step: float, found: Marks, named: bool)
         parts.append(text(short, x, y + 19, "small", text_anchor="middle"))
     elif not host and width >= 26:
         parts.append(text(short, x, y + 3.5, "name faulted" if faulted else "name", text_anchor="middle"))
+    if lost:
+        # Beside a link's own tally, and above the node, where no line ends.
+        parts.append(text(f"−{count(lost)}", x, y - height / 2 - 3, "tally", text_anchor="middle"))
     if faulted:
         parts += [
             el("circle", cx=x + width / 2, cy=y - height / 2, r=7.0, class_="badge"),

@@ -114,6 +114,9 @@ def _context(result: Result) -> dict[str, Any]:
         "more_events": max(len(result.events) - MOST_EVENTS, 0),
         "drops": drops[:_MOST_DROPS],
         "more_drops": max(len(drops) - _MOST_DROPS, 0),
+        "remainders": [] if result.ledger is None else list(result.ledger.remainders)[:_MOST_DROPS],
+        "attributions": [] if result.ledger is None else list(result.ledger.attributions)[:_MOST_DROPS],
+        "share": lambda packets: _share(packets, result),
         "dropped": sum(drop.packets for drop in result.drops),
         "unexplained": NOT_MEASURED if result.unexplained_packets is None else count(result.unexplained_packets),
         "command": shlex.join(result.command),
@@ -121,6 +124,13 @@ def _context(result: Result) -> dict[str, Any]:
         "percent": lambda value: quantity(value, "ratio"),
         "lab_json": json.dumps(result.lab, indent=1, ensure_ascii=False)[:6000],
     }
+
+
+def _share(packets: int, result: Result) -> str:
+    """Packets as a share of those sent; a dash where nobody says how many those were."""
+    if result.ledger is None or not result.ledger.sent:
+        return "–"
+    return quantity(packets / result.ledger.sent, "ratio")
 
 
 def _judged(result: Result, judgement: JudgementRecord) -> FigureRecord | None:

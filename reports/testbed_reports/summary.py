@@ -78,7 +78,10 @@ def read_lab(result: Result) -> tuple[Lab | None, str]:
 def _unexplained(result: Result) -> Headline:
     packets = result.unexplained_packets
     if packets is None:
-        return Headline("Unexplained packets", NOT_MEASURED, "plain", "drops were not counted by hop", _UNEXPLAINED)
+        why = result.ledger.unknown if result.ledger is not None else ""
+        state = "unknown" if why else "plain"
+        about = why[:160] or "drops were not counted by hop"
+        return Headline("Unexplained packets", NOT_MEASURED, state, about, _UNEXPLAINED)
     sent = next((f for f in result.figures if f.name in ("sent", "lost") and f.scope == "all"), None)
     about = f"of {count(sent.samples)} sent, exact" if sent else "exact"
     return Headline("Unexplained packets", count(packets), "fail" if packets else "pass", about, _UNEXPLAINED)

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.measure.result import Result
-from testbed.measure.result_parts import Verdict
-from testbed_reports.display import SIGNS, count, figure_text, limit_text, resolution_text
+from testbed.measure.result_parts import LedgerRecord, Verdict
+from testbed_reports.display import NOT_MEASURED, SIGNS, count, figure_text, limit_text, resolution_text
 from testbed_reports.grouping import grouped
 from testbed_reports.summary import headlines, read_lab
 
@@ -45,7 +45,9 @@ def summary(result: Result) -> RenderableType:
     planes = grouped(result.figures).planes
     if planes.rows:
         parts.append(_planes(result))
-    if result.drops:
+    if result.ledger is not None:
+        parts.append(_ledger(result, result.ledger))
+    elif result.drops:
         parts.append(_drops(result))
     return Group(*parts)
 
@@ -119,6 +121,30 @@ def _planes(result: Result) -> Table:
     out = _table("plane", *(name.replace("_", " ") + ">" for name in names))
     for plane, row in found.items():
         out.add_row(Text(plane), *(Text(row.get(name, "–")) for name in names))
+    return out
+
+
+def _ledger(result: Result, ledger: LedgerRecord) -> RenderableType:
+    """A few lines: what was sent, what came, each place, and what is left."""
+    out = _table("ledger", "packets>", "")
+    out.add_row(Text("sent"), Text(count(ledger.sent)), Text(""))
+    out.add_row(Text("delivered"), Text(count(ledger.delivered)), Text(""))
+    drops = sorted((drop for drop in result.drops if drop.packets), key=lambda drop: -drop.packets)
+    for drop in drops[:8]:
+        out.add_row(Text(f"  lost at {drop.hop}"), Text(count(drop.packets)), Text(drop.cause, "dim"))
+    if len(drops) > 8:
+        rest = sum(drop.packets for drop in drops[8:])
+        out.add_row(Text(f"  lost at {len(drops) - 8} more places"), Text(count(rest)), Text(""))
+    if ledger.in_flight:
+        out.add_row(Text("in flight"), Text(count(ledger.in_flight)), Text(""))
+    if ledger.others_sent:
+        about = Text("on the fabric, and not of this workload", "dim")
+        out.add_row(Text("others' packets"), Text(count(ledger.others_sent)), about)
+    packets = result.unexplained_packets
+    value = NOT_MEASURED if packets is None else count(packets)
+    style = "yellow" if packets is None else "bold red" if packets else "bold"
+    places = "; ".join(f"{one.place}: {one.packets}" for one in ledger.remainders[:4])
+    out.add_row(Text("unexplained"), Text(value, style), Text(ledger.unknown or places, "dim"))
     return out
 
 

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Protocol
 
 from testbed.errors import UnknownFigureError, UsageError, nearest
+from testbed.experiment.accounting import Accounts
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab
+from testbed.ledger.ledger import Ledger
 from testbed.measure.definitions import CLOCK_STEP_NOTICED_NS, DEFINITIONS
 from testbed.measure.limits import Judgement, Limit, Outcome, judge
 from testbed.measure.match import Matched
@@ -82,6 +84,7 @@ class Measured(ABC):
         figures: every figure of ``docs/metrics.md`` that its samples support.
         judgements: those of the lab's limits that concern one of these figures, or a fault's consequences.
         window_ns: the sampling window of goodput.
+        accounts: its ledger.
     """
 
     flows: Workload
@@ -90,6 +93,12 @@ class Measured(ABC):
     figures: tuple[Figure, ...]
     judgements: tuple[Judgement, ...]
     window_ns: int
+    accounts: Accounts
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where its packets ended."""
+        return self.accounts.ledger
 
     @property
     def events(self) -> list[Event]:
@@ -145,9 +154,13 @@ class Measured(ABC):
         if self.unknown_because:
             return Outcome.UNKNOWN
         outcomes = {judgement.outcome for judgement in self.judgements}
-        if Outcome.FAIL in outcomes or self.contradictions:
+        if (
+            Outcome.FAIL in outcomes
+            or self.contradictions
+            or (self.accounts.contradictions and not self.ledger.unknown)
+        ):
             return Outcome.FAIL
-        return Outcome.UNKNOWN if Outcome.UNKNOWN in outcomes else Outcome.PASS
+        return Outcome.UNKNOWN if Outcome.UNKNOWN in outcomes or self.ledger.unknown else Outcome.PASS
 
     @property
     def reasons(self) -> list[str]:
@@ -155,7 +168,9 @@ class Measured(ABC):
         if self.unknown_because:
             return [self.unknown_because]
         failed = [_line(judgement) for judgement in self.judgements if judgement.outcome is not Outcome.PASS]
-        return failed + self.contradictions
+        unknown = self.ledger.unknown
+        ledger = [f"the ledger is unknown: {unknown}"] if unknown else self.accounts.contradictions
+        return failed + self.contradictions + ledger
 
 
 def judged(lab: Lab, figures: Sequence[Figure], faults: Sequence[FaultScope]) -> tuple[Judgement, ...]:

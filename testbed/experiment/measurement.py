@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from testbed.experiment.accounting import account
 from testbed.experiment.measured import Measured, judged
 from testbed.faults.scope import FaultScope, Outage
 from testbed.lab import Lab
@@ -18,7 +19,7 @@ from testbed.measure.reorder import reordering
 from testbed.measure.streams import Level, Streams, streams
 from testbed.measure.summary import summarise
 from testbed.measure.timeline import Timeline, timeline
-from testbed.record import Event, Figure
+from testbed.record import Drop, Event, Figure
 from testbed.traffic.path_probes import PathProbes
 
 #: A sampling window of goodput is this long, or longer where the workload sends too little for it.
@@ -86,8 +87,12 @@ class ProbesMeasured(Measured):
         return notes
 
 
-def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> ProbesMeasured:
+def measure(
+    lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = (), drops: Sequence[Drop] = ()
+) -> ProbesMeasured:
     """Compute every figure of a finished run and judge those that the lab limits.
+
+    ``drops``: packets that filter rules dropped whose counters went with them.
 
     Raises UsageError for a run that has not finished, InfrastructureError for samples that contradict themselves.
     """
@@ -110,8 +115,12 @@ def measure(lab: Lab, flows: PathProbes, faults: Sequence[FaultScope] = ()) -> P
     figures += _figures_of_dead_evs(figures, dead)
     report = Report(receiver_drops=outcome.samples.receiver_drops, clock_step_ns=outcome.clock_step_ns)
     figures.append(dead.figure(report))
+    accounts = account(lab, flows, outcome.samples.sent, outcome.samples.arrivals, drops)
+    figures.append(accounts.figure(report))
     judgements = judged(lab, figures, faults)
-    return ProbesMeasured(flows, tuple(faults), matched, tuple(figures), judgements, window_ns, dead, agreements)
+    return ProbesMeasured(
+        flows, tuple(faults), matched, tuple(figures), judgements, window_ns, accounts, dead, agreements
+    )
 
 
 def _agreements(evs: Streams, dead: DeadWindowLoss) -> tuple[Agreement, ...]:

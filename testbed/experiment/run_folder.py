@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from testbed.errors import UsageError
+from testbed.experiment.ledger_records import drop_records, ledger_record
 from testbed.experiment.measured import Measured
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab
@@ -117,6 +118,9 @@ class RunFolder:
             figures=figure_records(measured.figures),
             judgements=JudgementRecord.all_of(measured.judgements, measured.figures),
             timeline=TimelineRecord.of(measured.timeline),
+            unexplained_packets=None if measured.ledger.unknown else measured.ledger.unexplained,
+            drops=drop_records(measured.accounts),
+            ledger=ledger_record(measured.accounts),
             samples=(save_samples(outcome.samples, self.path / "samples.npz"),),
             notes=tuple(measured.notes),
         )

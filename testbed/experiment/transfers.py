@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from testbed.experiment.accounting import account
 from testbed.experiment.capacity import surviving_capacity
 from testbed.experiment.measured import Measured, judged
 from testbed.faults.scope import FaultScope, Outage
@@ -20,7 +21,7 @@ from testbed.measure.streams import Level, streams
 from testbed.measure.summary import summarise
 from testbed.measure.timeline import Timeline, timeline
 from testbed.measure.transfers import message_figures, path_restore_figure, placed_figures, retransmission_figures
-from testbed.record import Event, Figure
+from testbed.record import Drop, Event, Figure
 from testbed.samples import SampleFlag
 from testbed.traffic.mrc.transfers import MrcTransfers
 
@@ -87,8 +88,12 @@ class TransfersMeasured(Measured):
         return [line]
 
 
-def measure_transfers(lab: Lab, flows: MrcTransfers, faults: Sequence[FaultScope] = ()) -> TransfersMeasured:
+def measure_transfers(
+    lab: Lab, flows: MrcTransfers, faults: Sequence[FaultScope] = (), drops: Sequence[Drop] = ()
+) -> TransfersMeasured:
     """Compute every figure of finished transfers and judge those that the lab limits.
+
+    ``drops``: packets that filter rules dropped whose counters went with them.
 
     Raises UsageError for a run that has not finished, InfrastructureError for samples that contradict themselves.
     """
@@ -111,8 +116,10 @@ def measure_transfers(lab: Lab, flows: MrcTransfers, faults: Sequence[FaultScope
     window_ns = _window_ns(flows)
     for fault in faults:
         figures += _consequences(lab, flows, faults, fault, matched, window_ns, report)
+    accounts = account(lab, flows, outcome.sent, outcome.arrivals, drops)
+    figures.append(accounts.figure(report))
     judgements = judged(lab, figures, faults)
-    return TransfersMeasured(flows, tuple(faults), matched, tuple(figures), judgements, window_ns)
+    return TransfersMeasured(flows, tuple(faults), matched, tuple(figures), judgements, window_ns, accounts)
 
 
 _GIVEN_UP = frozenset({"assumed bad", "port down"})

@@ -18,7 +18,7 @@ from testbed.errors import nearest
 from testbed.fabric.conditions import Condition, FaultCounter, Running
 from testbed.fabric.targets import Carrying
 from testbed.lab import Lab, Link, Port, Tier
-from testbed.record import Event
+from testbed.record import CounterReading, Event
 
 
 @dataclass(frozen=True)
@@ -347,6 +347,14 @@ class Fabric(Protocol):
 
         Returns the event, whose uncertainty is how long the change took. Raises UnhealedError when a link brought up
         does not become as planned.
+        """
+        ...
+
+    def counters(self) -> CounterReading:
+        """Counters of its nodes that tell where packets are, as they are now; never ``settled``.
+
+        A fabric that cannot read all of them leaves rows out: what they would tell is then not known, not 0. Raises
+        InfrastructureError.
         """
         ...
 

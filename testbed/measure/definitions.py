@@ -81,6 +81,9 @@ DEFINITIONS: dict[str, Definition] = {
     "delay_p99.9": _time("99.9th percentile of one-way delay (RFC 7679)"),
     "delay_max": _time("largest one-way delay (RFC 7679)"),
     "delay_variation": _time("packet delay variation: 99.9th percentile minus smallest one-way delay (RFC 5481)"),
+    "unexplained_packets": Definition(
+        "count", "packets that went into a part of the fabric and were neither delivered nor dropped at a named place"
+    ),
     "plane_share": _loss("ratio", "packets delivered by a plane over packets delivered by all"),
     "plane_imbalance": _loss("ratio", "largest plane's deliveries over the mean of all planes"),
     "goodput": Definition(

@@ -17,6 +17,7 @@ from testbed.measure.result_parts import (
     FaultRecord,
     FigureRecord,
     JudgementRecord,
+    LedgerRecord,
     MachineRecord,
     Name,
     Part,
@@ -66,6 +67,7 @@ class Result(Part):
         Count | None, Field(description="Sent, neither delivered nor dropped at a named hop; null: not measured.")
     ] = None
     drops: Annotated[tuple[DropRecord, ...], Field(description="Where the ledger says packets were lost.")] = ()
+    ledger: Annotated[LedgerRecord | None, Field(description="The sums; null: not drawn up.")] = None
     samples: Annotated[
         tuple[SamplesRecord, ...], Field(description="Files the figures were computed from; empty: missing.")
     ] = ()

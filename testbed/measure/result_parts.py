@@ -158,6 +158,38 @@ class DropRecord(Part):
     packets: Count
 
 
+class RemainderRecord(Part):
+    """Packets of which no counter tells."""
+
+    place: Annotated[Name, Field(description="The part of the fabric they went into and did not leave.")]
+    packets: Annotated[int, Field(description="Below 0: so many more came out of it than went in.")]
+
+
+class AttributionRecord(Part):
+    """Where one EV of one flow lost its packets, as far as all explanations agree."""
+
+    flow: Name
+    ev: Count
+    lost: Count
+    certain: Annotated[tuple[DropRecord, ...], Field(description="Lost there at least.")] = ()
+    possible: Annotated[
+        tuple[Name, ...], Field(description="Hops at which the others were lost; which of them cannot be told.")
+    ] = ()
+
+
+class LedgerRecord(Part):
+    """The sums behind `drops`: sent + others_sent = delivered + others_received + drops + in_flight + remainders."""
+
+    sent: Annotated[Count, Field(description="Packets the workload offered, refused ones included.")]
+    delivered: Annotated[Count, Field(description="Packets its sockets received, copies included.")]
+    in_flight: Annotated[int, Field(description="Packets that queues held more than before.")] = 0
+    others_sent: Annotated[int, Field(description="Packets on the fabric that were not the workload's.")] = 0
+    others_received: int = 0
+    remainders: tuple[RemainderRecord, ...] = ()
+    unknown: Annotated[Text, Field(description="Why the ledger decides nothing; empty where it does.")] = ""
+    attributions: tuple[AttributionRecord, ...] = ()
+
+
 class ClockRecord(Part):
     """Both clocks at both ends of the run, and how far CLOCK_REALTIME stepped in between."""
 

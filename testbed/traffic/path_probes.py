@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+
+import numpy as np
 
 from testbed.addressing import Path
 from testbed.errors import UsageError
 from testbed.fabric.protocols import AgentSite, Fabric
+from testbed.record import CounterReading, HostTraffic
+from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.pairs import Pair, choose_evs
 from testbed.traffic.probe_run import Outcome, ProbeRun
@@ -62,6 +67,7 @@ class PathProbes:
         self.evs = {pair: choose_evs(fabric.addresses, pair, evs) for pair in self.pairs}
         self._run: ProbeRun | None = None
         self._outcome: Outcome | None = None
+        self._counted: Counted | None = None
 
     @property
     def flows(self) -> tuple[str, ...]:
@@ -110,6 +116,13 @@ class PathProbes:
             raise UsageError("these probes have not finished yet", remedy="measure after `with flows.running():`")
         return self._outcome
 
+    @property
+    def counted(self) -> Counted:
+        """What the counters of the fabric and of its own sockets say of the finished run. Raises UsageError before."""
+        if self._counted is None:
+            raise UsageError("these probes have not finished yet", remedy="measure after `with flows.running():`")
+        return self._counted
+
     @contextlib.contextmanager
     def running(self) -> Iterator[PathProbes]:
         """Send while the block runs.
@@ -121,16 +134,38 @@ class PathProbes:
         One measurement at a time per machine: waits for the others. Raises InfrastructureError when the agents do not
         start or no packet arrives.
         """
-        self._outcome = None
+        self._outcome = self._counted = None
         with measuring(), ProbeRun(self._fabric, self._send_plan, self._receive_plan, self._capacity) as run:
+            before = settled_counters(self._fabric)
             run.start({number: len(self.evs[pair]) for number, pair in enumerate(self.pairs)})
             self._run = run
             try:
                 yield self
                 run.go_on_for(self._tail_s)
-                self._outcome = run.finish(self.flows, self._waiting_time_s)
+                outcome = run.finish(self.flows, self._waiting_time_s)
+                self._counted = self._counts(outcome, before)
+                self._outcome = outcome
             finally:
                 self._run = None
+
+    def _counts(self, outcome: Outcome, before: CounterReading) -> Counted:
+        sent, arrivals = outcome.samples.sent, outcome.samples.arrivals
+        # A packet that no flow sent is of another workload, or of none.
+        ours = arrivals["flow"][arrivals["flow"] < len(self.pairs)]
+        received = np.bincount(ours, minlength=len(self.pairs))
+        taken = np.bincount(sent["flow"][sent["status"] == 0], minlength=len(self.pairs))
+        refused = sent[sent["status"] != 0]
+        hosts = []
+        for host in dict.fromkeys(name for pair in self.pairs for name in pair):
+            outgoing = [number for number, (src, _) in enumerate(self.pairs) if src == host]
+            incoming = [number for number, (_, dst) in enumerate(self.pairs) if dst == host]
+            rows = refused[np.isin(refused["flow"], outgoing)]
+            why = Counter(zip(rows["plane"].tolist(), rows["status"].tolist(), strict=True))
+            drops = outcome.ring_drops.get(host, 0)
+            hosts.append(HostTraffic(host, int(taken[outgoing].sum()), why, int(received[incoming].sum()), drops))
+        overflow = outcome.counters["overflow"]
+        unknown = f"{overflow} packets found no room to be recorded" if overflow else ""
+        return Counted(before, settled_counters(self._fabric), tuple(hosts), self._size, unknown)
 
     def go_on_for(self, seconds: float) -> None:
         """Let it send for a while. Raises UsageError while the workload is not running."""

@@ -44,6 +44,7 @@ class Outcome:
         counters: of the sending and of the receiving agents, added up.
         pressure: what the machine had left meanwhile.
         limited_by: why the machine and not the fabric decided the figures; empty where it did not.
+        ring_drops: host → packets that its receive ring dropped.
     """
 
     samples: Samples
@@ -51,6 +52,7 @@ class Outcome:
     counters: dict[str, int]
     pressure: Pressure
     limited_by: str
+    ring_drops: Mapping[str, int]
 
     @property
     def clock_step_ns(self) -> int:
@@ -143,6 +145,7 @@ class ProbeRun:
         self._capacity = capacity
         self._senders, self._receivers = _Agents(), _Agents()
         self._begun: tuple[ClockReading, PressureReading] | None = None
+        self._hosts_of: list[list[str]] = []  # of each receiving agent, in the order of its plan
 
     def __enter__(self) -> Self:
         return self
@@ -166,6 +169,7 @@ class ProbeRun:
             receiving = self._receive_plan(run_id, site)
             if receiving is not None:
                 self._receivers.start(site, "receive", Kind.ARRIVALS, to_json(receiving), self._capacity)
+                self._hosts_of.append([host.name for host in receiving.hosts])
             sending = self._send_plan(run_id, site)
             if sending is not None:
                 self._senders.start(site, "send", Kind.SENT, to_json(sending), self._capacity)
@@ -251,7 +255,13 @@ class ProbeRun:
         samples = Samples(
             flows, sent, arrivals, round(waiting_time_s * 1e9), counters["send_error_ns"], receiver_drops=drops
         )
-        return Outcome(samples, (clock, ClockReading.take()), counters, used, _limited_by(counters, used.elapsed_s))
+        ring_drops = {
+            host: drops
+            for file, hosts in zip(self._receivers.files, self._hosts_of, strict=True)
+            for host, drops in zip(hosts, file.ring_drops, strict=False)
+        }
+        limited_by = _limited_by(counters, used.elapsed_s)
+        return Outcome(samples, (clock, ClockReading.take()), counters, used, limited_by, ring_drops)
 
     def _wait_for_stragglers(self, waiting_time_s: float) -> None:
         """Listen for the waiting time, less if everything sent has arrived."""

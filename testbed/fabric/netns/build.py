@@ -36,7 +36,12 @@ _COMMON = [
     ("ipv6/conf/lo/ignore_routes_with_linkdown", "1"),
     ("ipv6/conf/lo/addr_gen_mode", "1"),
 ]
-_PROFILES = {"host": _COMMON, "switch": [*_COMMON, ("ipv6/conf/all/forwarding", "1")]}
+# What is forwarded is decided for all interfaces together; one that forwards by itself only joins, and reports, the
+# group of all routers.
+_PROFILES = {
+    "host": _COMMON,
+    "switch": [*_COMMON, ("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/default/forwarding", "0")],
+}
 
 # Measured on kernel 6.18: kernel memory per namespace and per veth pair, configured.
 _MIB_PER_NODE, _MIB_PER_LINK = 0.15, 0.11

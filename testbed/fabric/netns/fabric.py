@@ -15,7 +15,7 @@ from typing import Self
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
-from testbed.fabric.netns import build, capabilities, ordinary, processes, rules
+from testbed.fabric.netns import build, capabilities, counters, ordinary, processes, rules
 from testbed.fabric.netns.build import Compare, Progress
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.disturbed import Disturbed
@@ -28,7 +28,7 @@ from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Port, Tier
-from testbed.record import Event, now_ns
+from testbed.record import CounterReading, Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
 _faults = itertools.count(1)
@@ -271,6 +271,10 @@ class NetnsFabric:
             return differences(touched.beside(expected), touched.beside(found))
 
         return compare
+
+    def counters(self) -> CounterReading:
+        """Every counter of every node that tells where packets are, as they are now."""
+        return counters.read(self.client, self.plan)
 
     def check(self, *, beside_faults: bool = False) -> list[str]:
         """Everything that is not as planned, a line each; see the protocol."""

@@ -18,7 +18,7 @@ from testbed.fabric.netns.state import Action, Address, Device, Neighbour, Route
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR = 16, 18, 20
 RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC, RTM_DELQDISC = 24, 25, 28, 36, 37
 NLM_F_REQUEST, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x100, 0x200, 0x400
-_IFF_UP = 1
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
 _SKIP_STATS = 1 << 3
 _AF_INET6, _AF_UNSPEC = 10, 0
 _NUD_PERMANENT = 0x80
@@ -92,11 +92,15 @@ def _veth(name: str, peer_name: str, mtu: int) -> _Template:
             ("IFLA_NUM_RX_QUEUES", 1),
         ]
 
+    # Neighbours are permanent entries. Without their discovery an address joins no multicast group, which the kernel
+    # would report every time a link comes up: counters of both ends tell packets of workloads and nothing else.
+    quiet = {"flags": _IFF_NOARP, "change": _IFF_NOARP}
     message = ifinfmsg()
     message["index"] = _MARK_A
+    message["flags"], message["change"] = quiet["flags"], quiet["change"]
     attributes = end(name, _MAC_A, 1)
     del attributes[3]
-    peer = {"index": _MARK_B, "attrs": end(peer_name, _MAC_B, _MARK_C)}
+    peer = {"index": _MARK_B, **quiet, "attrs": end(peer_name, _MAC_B, _MARK_C)}
     message["attrs"] = [
         *attributes,
         (

@@ -43,9 +43,9 @@ def _request(kind: int, body: bytes) -> bytes:
 _LINKS = _request(18, _IFINFO.pack(0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 29, _SKIP_STATS))
 _ADDRESSES = _request(22, _IFADDR.pack(_AF_INET6, 0, 0, 0, 0))
 _NEIGHBOURS = _request(30, _NDMSG.pack(_AF_INET6, 0, 0, 0, 0))
-_ROUTES = _request(26, _RTMSG.pack(_AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 15, _TABLE_MAIN))
-_QDISCS = _request(38, _TCMSG.pack(0, 0, 0, 0, 0))
-_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + _ROUTES + _QDISCS + marking.QUERY
+ROUTES = _request(26, _RTMSG.pack(_AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 15, _TABLE_MAIN))
+QDISCS = _request(38, _TCMSG.pack(0, 0, 0, 0, 0))
+_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + ROUTES + QDISCS + marking.QUERY
 
 
 def take(client: KeeperClient, namespaces: Sequence[int]) -> tuple[list[NodeState], int]:
@@ -62,7 +62,7 @@ def take_all(client: KeeperClient, parts: Iterable[Sequence[int]]) -> Iterator[N
 
 def take_routes(client: KeeperClient, namespace: int) -> set[Route]:
     """The routes of one namespace."""
-    answers, _ = client.dump([namespace], _ROUTES)
+    answers, _ = client.dump([namespace], ROUTES)
     return _decode(answers[0]).routes
 
 
@@ -165,28 +165,30 @@ def _action(found: Attributes) -> tuple[Action, bytes]:
 
 def segment_counters(client: KeeperClient, namespace: int) -> dict[tuple[bytes, int], tuple[int, int, int]]:
     """(prefix, length) → (packets, bytes, errors) of every seg6local route of a namespace that counts."""
-    answers, _ = client.dump([namespace], _ROUTES)
-    counters = {}
-    for kind, body in messages(answers[0]):
-        if kind != _NEWROUTE:
-            continue
-        found = attributes(body[_RTMSG.size :])
-        encapsulation = attributes(memoryview(found.get(22, b""))) if found.get(21) == b"\x07\x00" else {}
-        if 10 in encapsulation:
-            values = attributes(memoryview(encapsulation[10]))
-            packets, size, errors = (struct.unpack("=Q", values[number])[0] for number in (2, 3, 4))
-            counters[found.get(1, bytes(16)), body[1]] = (packets, size, errors)
-    return counters
+    answers, _ = client.dump([namespace], ROUTES)
+    told = (segment_counter(body) for kind, body in messages(answers[0]) if kind == _NEWROUTE)
+    return {(prefix, length): counts for prefix, length, counts in filter(None, told)}
+
+
+def segment_counter(body: memoryview) -> tuple[bytes, int, tuple[int, int, int]] | None:
+    """Prefix, length and (packets, bytes, errors) of a route; None where it is no seg6local route that counts."""
+    found = attributes(body[_RTMSG.size :])
+    encapsulation = attributes(memoryview(found.get(22, b""))) if found.get(21) == b"\x07\x00" else {}
+    if 10 not in encapsulation:
+        return None
+    values = attributes(memoryview(encapsulation[10]))
+    packets, size, errors = (struct.unpack("=Q", values[number])[0] for number in (2, 3, 4))
+    return found.get(1, bytes(16)), body[1], (packets, size, errors)
 
 
 _STATS64 = struct.Struct("=24Q")
-_LINKS_WITH_STATS = _request(18, _IFINFO.pack(0, 0, 0, 0, 0))
+LINKS_WITH_STATS = _request(18, _IFINFO.pack(0, 0, 0, 0, 0))
 
 
 def port_counters(client: KeeperClient, namespace: int) -> dict[str, dict[str, int]]:
     """Interface → its 64-bit counters, named as in rtnl_link_stats64."""
     names = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped")
-    answers, _ = client.dump([namespace], _LINKS_WITH_STATS)
+    answers, _ = client.dump([namespace], LINKS_WITH_STATS)
     counters = {}
     for kind, body in messages(answers[0]):
         if kind == _NEWLINK:

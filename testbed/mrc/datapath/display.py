@@ -45,6 +45,7 @@ class Display:
         found |= self._data.counters("data") | self._control.counters("control")
         found["out_of_buffer"] = self._drops
         found["mrc_received"] = self._receiver.received
+        found["mrc_unread"] = max(self._ring.seen - self._drops - self._receiver.received, 0)
         found["mrc_ring_frames"] = self._ring.frames
         for reason, count in self._receiver.dropped.items():
             name = _FIELD_NAMES.get(reason, f"mrc_rx_{reason}")

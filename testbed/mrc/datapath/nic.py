@@ -79,7 +79,8 @@ class SoftNic:
             check_mtu(plan.ports, HEADERS + plan.settings.pmtu + TRAILER, plan.host)
             self._ports = PortWatch(planes)
             undo.callback(self._ports.close)
-            undo.callback(open_silencer(plan.host).close)
+            self._silencer = open_silencer(plan.host)
+            undo.callback(self._silencer.close)
             outlets = Outlet(open_sender(plan.host)), Outlet(open_sender(plan.host))
             for outlet in outlets:
                 undo.callback(outlet.socket.close)
@@ -254,6 +255,9 @@ class SoftNic:
 
     def close(self) -> None:
         """Show the last figures, and close every socket. Memory stays."""
+        # In this order: whatever the ring no longer sees its kernel counts, as for a protocol that nobody speaks.
+        self._silencer.close()
+        self._ring.close()
         self._display.show(time.monotonic_ns())
         self._undo.close()
 

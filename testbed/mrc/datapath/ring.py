@@ -91,6 +91,7 @@ class PacketRing:
     Attributes:
         frames: packets it holds.
         memory: (frames, stride) bytes shared with the kernel.
+        seen: packets that the kernel had for it, as of the last :meth:`take_drops`; those dropped included.
     """
 
     def __init__(self, port: int, frames: int, stride: int) -> None:
@@ -116,6 +117,8 @@ class PacketRing:
         self._ifindex = words[:, _IFINDEX // 4].view(np.int32)
         self._packets = self.memory[:, NET_AT:]
         self._at = 0
+        self.seen = 0
+        self._dropped = 0
         self._steps = np.arange(_LOOKS) * self.frames // _LOOKS
 
     def fileno(self) -> int:
@@ -158,12 +161,21 @@ class PacketRing:
 
     def take_drops(self) -> int:
         """Packets the kernel dropped because the ring was full, since the last call."""
-        statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
-        return int(struct.unpack("2I", statistics)[1])
+        if self._socket.fileno() >= 0:
+            self._ask()
+        drops, self._dropped = self._dropped, 0
+        return drops
+
+    def _ask(self) -> None:
+        seen, dropped = struct.unpack("2I", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        self.seen += seen
+        self._dropped += dropped
 
     def close(self) -> None:
-        """Stop receiving. The memory goes when the last array over it does."""
-        self._socket.close()
+        """Stop receiving. The memory goes when the last array over it does; what was counted stays."""
+        if self._socket.fileno() >= 0:
+            self._ask()
+            self._socket.close()
 
 
 def open_ring(host: str, port: int, frames: int, stride: int) -> PacketRing:

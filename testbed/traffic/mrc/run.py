@@ -38,6 +38,8 @@ class Collected:
         reports: host → what its agent reported.
         files: host → its NIC's shared memory.
         counters: all NICs' counters, added up.
+        counters_of: host → its NIC's; of one that was killed, as it last showed them.
+        killed: hosts whose agents were killed.
         clock: readings at start and end.
         pressure: what the machine had left meanwhile.
         starved: host → share of the time in which its endpoint could have run and had no processor.
@@ -46,6 +48,8 @@ class Collected:
     reports: Mapping[str, Any]
     files: Mapping[str, NicFiles]
     counters: Mapping[str, int]
+    counters_of: Mapping[str, Mapping[str, int]]
+    killed: frozenset[str]
     clock: tuple[ClockReading, ClockReading]
     pressure: Pressure
     starved: Mapping[str, float]
@@ -293,8 +297,18 @@ class TransferRun:
                     found=agent.process.output()[-2000:],
                 )
         counters: dict[str, int] = {}
-        for agent in self._agents.values():
-            for name, value in agent.files.counters.read().items():
+        counters_of = {host: agent.files.counters.read() for host, agent in self._agents.items()}
+        for found in counters_of.values():
+            for name, value in found.items():
                 counters[name] = counters.get(name, 0) + value
         files = {host: agent.files for host, agent in self._agents.items()}
-        return Collected(reports, files, counters, (clock, ClockReading.take()), used, starved)
+        return Collected(
+            reports=reports,
+            files=files,
+            counters=counters,
+            counters_of=counters_of,
+            killed=frozenset(self._killed),
+            clock=(clock, ClockReading.take()),
+            pressure=used,
+            starved=starved,
+        )

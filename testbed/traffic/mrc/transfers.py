@@ -21,7 +21,9 @@ from testbed.mrc.wire import table
 from testbed.pressure import Pressure
 from testbed.record import ClockReading, Event
 from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, Samples, SentArray
+from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
+from testbed.traffic.mrc.counting import SMALLEST, host_traffic
 from testbed.traffic.mrc.nics import nic_plan
 from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
 from testbed.traffic.mrc.run import Collected, TransferRun
@@ -146,6 +148,7 @@ class MrcTransfers:
         self.evs = {pair: choose_evs(fabric.addresses, pair, wanted) for pair, wanted in chosen.items()}
         self._run: TransferRun | None = None
         self._outcome: TransferOutcome | None = None
+        self._counted: Counted | None = None
 
     @property
     def flows(self) -> tuple[str, ...]:
@@ -186,6 +189,13 @@ class MrcTransfers:
             raise UsageError("these transfers have not finished yet", remedy="measure after `with flows.running():`")
         return self._outcome
 
+    @property
+    def counted(self) -> Counted:
+        """What the counters of the fabric and of the NICs say of the finished run. Raises UsageError before."""
+        if self._counted is None:
+            raise UsageError("these transfers have not finished yet", remedy="measure after `with flows.running():`")
+        return self._counted
+
     @contextlib.contextmanager
     def running(self) -> Iterator[MrcTransfers]:
         """Transfer while the block runs.
@@ -195,16 +205,19 @@ class MrcTransfers:
 
         Raises InfrastructureError when the agents do not start or nothing completes.
         """
-        self._outcome = None
+        self._outcome = self._counted = None
         hosts = [host for host in self._fabric.lab.topology.hosts if any(host in pair for pair in self.pairs)]
         plans = {host: self._planner(host, hosts) for host in hosts}
         with measuring(), TransferRun(self._fabric, plans, samples=self._samples) as run:
+            before = settled_counters(self._fabric)
             run.start()
             run.wait_counter("messages_completed", len(self.pairs), 30.0)
             self._run = run
             try:
                 yield self
-                self._outcome = self._collected(run.finish(self._grace_s))
+                left = run.finish(self._grace_s)
+                self._counted = Counted(before, settled_counters(self._fabric), host_traffic(left), SMALLEST)
+                self._outcome = self._collected(left)
             finally:
                 self._run = None
 

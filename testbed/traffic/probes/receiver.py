@@ -199,6 +199,9 @@ def receive(plan: ReceivePlan, hosts: list[HostReceiver], samples: SampleFile, c
 
 
 def _add_drops(hosts: list[HostReceiver], samples: SampleFile) -> None:
-    drops = sum(host.ring.take_drops() for host in hosts)
-    if drops:
-        samples.live[Counter.RECEIVER_DROPS] += drops
+    for number, host in enumerate(hosts):
+        drops = host.ring.take_drops()
+        if drops:
+            samples.live[Counter.RECEIVER_DROPS] += drops
+            if number < len(samples.ring_drops):
+                samples.ring_drops[number] += drops

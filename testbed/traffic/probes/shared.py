@@ -72,6 +72,8 @@ class SampleFile(SharedRows):
         super().__init__(fd, _KINDS, "probe samples")
         #: The counters, for the one process that writes them.
         self.live: memoryview[int] = self.words[: len(Counter)]
+        #: Packets that the ring of each host of the agent's plan dropped; of more hosts than this holds not told apart.
+        self.ring_drops: memoryview[int] = self.words[len(Counter) :]
 
     @classmethod
     def create(cls, kind: Kind, capacity: int, name: str = "probe-samples") -> SampleFile:
