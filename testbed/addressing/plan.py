@@ -150,7 +150,7 @@ class AddressPlan:
             dst: the host at the end.
 
         Raises:
-            LabError: these switches do not lead from one to the other, are too many, or a link between them is left out.
+            LabError: these switches do not lead from one to the other, are too many, or a link is left out.
         """
         a, b = self.shape.host(src), self.shape.host(src if dst is None else dst)
         nodes = [self._switch(name) for name in switches]

@@ -1,12 +1,14 @@
 """A sequential test: accuses elements when hits of one kind (losses, or slow probes) leave no other explanation.
 
-At each step windows of several lengths are looked at, because nobody knows when a fault began. An element is accused when
+At each step windows of several lengths are looked at, because nobody knows when a fault began. An element is accused
+when
 
 - it gains at least ``log(columns / alpha)`` nats over everything known: then chance makes one such accusation in a
   healthy fabric with a probability of at most ``alpha`` at each look at a window;
 - and explanations without it have less than ``1 - sure`` of the weight of all.
 
-It is cleared when it has been healthy for a stated time, and the probes since its last hit speak against half of its rate by ``1000 : 1``.
+It is cleared when it has been healthy for a stated time, and the probes since its last hit speak against half of its
+rate by ``1000 : 1``.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ import numpy as np
 
 from testbed.localise.elements import Counts, Elements, Indexes
 from testbed.localise.likelihood import GRID, Evidence, log_ratio, rate_interval, scan
-from testbed.localise.models import explore, survival
+from testbed.localise.models import Model, explore, shares, survival
 
 #: Chance of a false accusation at one look at one window, if the healthy model holds.
 ALPHA = 1e-7
 #: Least share of the weight of all explanations.
-SURE = 0.99
+SURE = 0.999
 #: An accusation so young is questioned again when more hits come in.
 FRESH_NS = 3_000_000_000
+#: A young accusation with less than this is withdrawn when something else is accused for the same hits.
+_UNSURE = 0.01
 _CLEAR_NATS = float(np.log(1000))
 #: Candidates for further probes: within so many nats of the best, if that has gained the least.
 _NEAR_NATS, _LEAST_NATS, _CANDIDATES = 9.0, 4.0, 14
@@ -92,59 +96,89 @@ class Detector:
         for accused in cleared:
             del self.held[accused.column]
             self._excuse(self._elements.of(accused.column)[0], accused.last_hit_ns)
-        best_gain, best_span = 0.0, 0
+        best_gain, best_start = 0.0, 0
         self.candidates = []
-        for span in self._spans_ns:
-            evidence = self._look(horizon_ns - span, None)
-            if not evidence.hit.any():
-                continue
+        for start in self._starts(horizon_ns):
+            evidence = self._look(start, None)
             found = scan(self._elements, evidence, self._known(evidence))
             gain = float(found.gain.max())
             if gain > best_gain:
-                best_gain, best_span = gain, span
+                best_gain, best_start = gain, start
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
                 self.candidates = [int(column) for column in near if found.gain[column] >= least]
-        accused: list[Accused] = []
+        named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:
-            accused, withdrawn = self._judge(horizon_ns, best_span)
+            named, withdrawn = self._judge(horizon_ns, best_start)
         for each in self.held.values():
             self._measure(each, horizon_ns)
-        return accused, withdrawn, cleared
+        return named, withdrawn, cleared
 
-    def _judge(self, horizon_ns: int, span: int) -> tuple[list[Accused], list[Accused]]:
+    def _starts(self, horizon_ns: int) -> list[int]:
+        """Where windows begin: at the first hit within each length, for what came before a fault is no evidence of it.
+
+        Hits that those held may explain begin a window only where there is no other.
+        """
+        route, times = self._hits(horizon_ns - self._spans_ns[-1])
+        if not len(times):
+            return []
+        explained = np.zeros(self._elements.routes, bool)
+        for column in self.held:
+            explained[self._elements.of(column)[0]] = True
+        other = times[~explained[route]]
+        found = set()
+        for span in self._spans_ns:
+            for kind in (other, times):
+                place = int(kind.searchsorted(horizon_ns - span))
+                if place < len(kind):
+                    found.add(int(kind[place]))
+                    break
+        return sorted(found)
+
+    def _judge(self, horizon_ns: int, start_ns: int) -> tuple[list[Accused], list[Accused]]:
         """Weigh the explanations of a window, with young accusations in question again."""
-        evidence = self._look(horizon_ns - span, None)
         fresh = {column for column, each in self.held.items() if horizon_ns - each.named_ns < FRESH_NS}
-        base = self._known(evidence, besides=fresh)
-        weighed = explore(self._elements, evidence, base, self.threshold)
-        confidence: dict[int, float] = {}
-        for model, weight in weighed:
-            for column in model.rates:
-                confidence[column] = confidence.get(column, 0.0) + weight
+        confidence, model, known = self._weigh(start_ns, fresh)
         accused = []
-        for column, rate in weighed[0][0].rates.items() if weighed else ():
-            sure = confidence[column]
-            if sure < SURE or rate < self._least_rate or column == self._elements.everywhere:
+        for column, rate in model.rates.items():
+            if rate < self._least_rate or column == self._elements.everywhere or confidence[column] < SURE:
+                continue
+            since = self._onset(column, known, start_ns)
+            # Another fault may have begun the window. What came before this one must not decide what it is.
+            sure = confidence[column] if since == start_ns else self._weigh(since, fresh)[0].get(column, 0.0)
+            if sure < SURE:
                 continue
             if column in self.held:
                 self.held[column].confidence = sure
-                continue
-            since = self._onset(column, base, horizon_ns - span)
-            accused.append(Accused(column, since, horizon_ns, sure, since))
+            else:
+                accused.append(Accused(column, since, horizon_ns, sure, since))
         withdrawn = []
         if accused:
-            inside = [column for column in fresh if self.held[column].last_hit_ns >= horizon_ns - span]
-            withdrawn = [self.held.pop(column) for column in inside if confidence.get(column, 0.0) < 1 - SURE]
+            inside = [column for column in fresh if self.held[column].last_hit_ns >= start_ns]
+            withdrawn = [self.held.pop(column) for column in inside if confidence.get(column, 0.0) < _UNSURE]
         for each in accused:
             self.held[each.column] = each
         return accused, withdrawn
 
+    def _weigh(self, start_ns: int, fresh: Container[int]) -> tuple[dict[int, float], Model, Counts]:
+        """How sure each column is, the heaviest model, and what was presumed."""
+        evidence = self._look(start_ns, None)
+        known = self._known(evidence, besides=fresh)
+        weighed = explore(self._elements, evidence, known, self.threshold)
+        confidence: dict[int, float] = {}
+        for model, weight in weighed:
+            for column in model.rates:
+                confidence[column] = confidence.get(column, 0.0) + weight
+        model = weighed[0][0] if weighed else Model({}, 0.0)
+        for column, share in shares(self._elements, evidence, known, model).items():
+            confidence[column] *= share
+        return confidence, model, known
+
     def _known(self, evidence: Evidence, besides: Container[int] = ()) -> Counts:
         """Per route the log-survival under the background and those held, but for some of them.
 
-        Their rates are those of the time in which they hit. What they do no longer, or not yet, speaks for nothing else.
+        Their rates are those of the time in which they hit: what they do no longer, or not yet, speaks for nothing.
         """
         background = np.full(self._elements.routes, np.log1p(-self._background(evidence)))
         rates = {column: each.rate[0] for column, each in self.held.items() if column not in besides}

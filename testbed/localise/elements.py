@@ -1,7 +1,7 @@
 """What can be at fault: each direction of a link, each link, each switch, each host with all its ports.
 
-A black hole of one uSID needs no element of its own. A switch reaches each uSID over one link, so a route that is missing
-or wrong takes away what one direction of that link carries; a switch's own uSID takes away what the switch carries.
+A black hole of one uSID needs no element of its own. A switch reaches each uSID over one link, so a route that is
+missing or wrong takes away what one direction of that link carries; a switch's own uSID what the switch carries.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class Elements:
         self.groups: list[tuple[Element, ...]] = [*map(tuple, found), (everywhere,)]
         self.everywhere = len(found)
         entries = [
-            (column, route, times)
-            for column, group in enumerate(found)
-            for route, times in passed[group[0]].items()
+            (column, route, times) for column, group in enumerate(found) for route, times in passed[group[0]].items()
         ]
         entries += [(self.everywhere, number, len(route.hops)) for number, route in enumerate(routes)]
         table = np.array(entries, np.int64).reshape(-1, 3)
@@ -100,7 +98,10 @@ class Elements:
 
     def totals(self, per_route: Counts) -> Counts:
         """For each column the sum over the routes that pass it, as often as they pass it. Shape (columns,)."""
-        return np.bincount(self.column, self.times * per_route[self.route], len(self.groups))
+        totals: Counts = np.bincount(self.column, self.times * per_route[self.route], len(self.groups)).astype(
+            np.float64
+        )
+        return totals
 
 
 def _passed(route: Route) -> list[Element]:

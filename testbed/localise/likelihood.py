@@ -3,7 +3,7 @@
 A probe crosses an element ``k`` times and survives each crossing with probability ``1 - q``, independently; without any
 fault it is lost with a small probability of its own. Counts per route are then binomial. What ``q`` is nobody knows
 beforehand, so the likelihood is averaged over a grid of it: under the model without that element such an average
-ratio exceeds ``1/a`` with a probability of at most ``a`` (Markov's inequality, its mean being 1), whatever is looked at.
+ratio exceeds ``1/a`` with a probability of at most ``a`` (Markov's inequality, its mean being 1).
 """
 
 from __future__ import annotations

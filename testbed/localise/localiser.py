@@ -86,8 +86,7 @@ class Localiser:
         for slow, detector in ((False, self._loss), (True, self._delay)):
             accused, withdrawn, cleared = detector.step(horizon)
             for what, gone in ((What.WITHDRAWN, withdrawn), (What.CLEARED, cleared)):
-                for each in gone:
-                    changes.append(Change(what, self._said.pop((slow, each.column)), horizon))
+                changes += [Change(what, self._said.pop((slow, each.column)), horizon) for each in gone]
             new = {each.column for each in accused}
             for each in detector.held.values():
                 changes += self._say(slow, each, each.column in new, horizon)

@@ -19,7 +19,7 @@ STARTS, AT_ONCE = 10, 4
 
 @dataclass(frozen=True)
 class Model:
-    """A set of columns at fault, with rates; ``score``: log-likelihood over none of them, less what each has to gain."""
+    """Columns at fault, with rates; ``score``: log-likelihood over none of them, less what each has to gain."""
 
     rates: dict[int, float]
     score: float
@@ -38,7 +38,9 @@ def explore(elements: Elements, evidence: Evidence, base: Counts, threshold: flo
     for start in starts.tolist():
         if first.gain[start] < threshold:
             break
-        model = _completed(elements, evidence, base, threshold, start, float(first.rate[start]), float(first.gain[start]))
+        model = _completed(
+            elements, evidence, base, threshold, start, float(first.rate[start]), float(first.gain[start])
+        )
         key = frozenset(model.rates)
         if key not in models or models[key].score < model.score:
             models[key] = model
@@ -68,9 +70,7 @@ def _completed(
     return _settled(elements, evidence, base, threshold, rates)
 
 
-def _settled(
-    elements: Elements, evidence: Evidence, base: Counts, threshold: float, rates: dict[int, float]
-) -> Model:
+def _settled(elements: Elements, evidence: Evidence, base: Counts, threshold: float, rates: dict[int, float]) -> Model:
     """Give each fault the rate, and the place, that explains best what the others leave."""
     for _ in range(2):
         for column in list(rates):
@@ -86,6 +86,16 @@ def _settled(
         score += float(scan(elements, evidence, alive).gain[column]) - threshold
         alive = with_fault(elements, alive, column, rates[column])
     return Model(rates, score)
+
+
+def shares(elements: Elements, evidence: Evidence, base: Counts, model: Model) -> dict[int, float]:
+    """How surely each fault of a model is where it is: its weight among all that could stand in its place."""
+    found = {}
+    for column in model.rates:
+        others = {other: rate for other, rate in model.rates.items() if other != column}
+        gain = scan(elements, evidence, survival(elements, base, others)).gain
+        found[column] = 1.0 / float(np.exp(np.minimum(gain - gain[column], 700.0)).sum())
+    return found
 
 
 def survival(elements: Elements, base: Counts, rates: dict[int, float]) -> Counts:

@@ -4,9 +4,9 @@ Three kinds, the first two after the paper's Clustermapper:
 
 - *T0*: to the host's T0 and back to the same port. One link, both directions.
 - *T1*: to a T1 and back to the same port. That link and the one above it, both directions.
-- *wide*: T0, T1, another T0, another T1, T0; all six uSIDs. Each of its four links above T0s is crossed in one direction
-  only, and it ends at the next host of the same T0, so that the host links too are crossed in one direction each. Where
-  a plane has one T1 it goes T0, T1, another T0, a host of that. This is what makes the direction of a fault decidable.
+- *wide*: T0, T1, another T0, another T1, T0; all six uSIDs. Each of its four links above T0s is crossed in one
+  direction only, and it ends at the next host of the same T0, so that the host links too are crossed in one direction
+  each. Where a plane has one T1 it goes T0, T1, another T0, a host of that. This is what makes directions decidable.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ PORT = 52_862
 
 @dataclass(frozen=True)
 class ProberHost:
-    """A host that probes: its name, its NIC's address, and an inherited descriptor of its network namespace (or None)."""
+    """A host that probes: name, address of its NIC, and inherited descriptor of its network namespace (or None)."""
 
     name: str
     address: str
