@@ -106,7 +106,8 @@ class Detector:
                 best_gain, best_start = gain, start
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
-                self.candidates = [int(column) for column in near if found.gain[column] >= least]
+                likely = found.rate >= self._least_rate
+                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c]]
         named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:

@@ -78,18 +78,19 @@ class Localiser:
         """Take outcomes in. Every probe sent before ``horizon_ns`` (CLOCK_REALTIME) has to be among those so far."""
         self._window.add(rows, horizon_ns)
 
-    def step(self) -> list[Change]:
-        """Judge what is known up to the horizon."""
+    def step(self, now_ns: int | None = None) -> list[Change]:
+        """Judge what is known up to the horizon; ``now_ns``: when that is, by default the horizon."""
         horizon = self._window.horizon_ns
+        said = horizon if now_ns is None else now_ns
         self._learn_delays(horizon)
         changes: list[Change] = []
         for slow, detector in ((False, self._loss), (True, self._delay)):
             accused, withdrawn, cleared = detector.step(horizon)
             for what, gone in ((What.WITHDRAWN, withdrawn), (What.CLEARED, cleared)):
-                changes += [Change(what, self._said.pop((slow, each.column)), horizon) for each in gone]
+                changes += [Change(what, self._said.pop((slow, each.column)), said) for each in gone]
             new = {each.column for each in accused}
             for each in detector.held.values():
-                changes += self._say(slow, each, each.column in new, horizon)
+                changes += self._say(slow, each, each.column in new, said)
         return changes
 
     def focus(self) -> list[int]:
@@ -97,14 +98,14 @@ class Localiser:
         held = [*self._loss.held, *self._delay.held]
         return focus(self.elements, list(dict.fromkeys([*self._loss.candidates, *self._delay.candidates, *held])))
 
-    def _say(self, slow: bool, accused: Accused, new: bool, horizon_ns: int) -> Iterator[Change]:
+    def _say(self, slow: bool, accused: Accused, new: bool, said_ns: int) -> Iterator[Change]:
         suspect = self._suspect(slow, accused)
         before = self._said.get((slow, accused.column))
         self._said[slow, accused.column] = suspect
         if new:
-            yield Change(What.ACCUSED, suspect, horizon_ns)
+            yield Change(What.ACCUSED, suspect, said_ns)
         elif before is not None and before.fault is not suspect.fault:
-            yield Change(What.REVISED, suspect, horizon_ns)
+            yield Change(What.REVISED, suspect, said_ns)
 
     def _suspect(self, slow: bool, accused: Accused) -> Suspect:
         first, *others = self.elements.groups[accused.column]

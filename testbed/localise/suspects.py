@@ -96,7 +96,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A suspect that came, went or changed; ``t_ns``: CLOCK_REALTIME up to which all probes were known."""
+    """A suspect that came, went or changed; ``t_ns``: CLOCK_REALTIME when it was said."""
 
     what: What
     suspect: Suspect

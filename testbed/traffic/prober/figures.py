@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from testbed.localise.elements import Kind
-from testbed.localise.suspects import Suspect
+from testbed.localise.suspects import Suspect, What
 from testbed.measure.definitions import Report
 from testbed.record import Event, Figure
 
@@ -43,16 +43,14 @@ def _figures(prober: Prober, faults: Sequence[Event]) -> Iterator[Figure]:
 
 
 def _localised(prober: Prober, fault: Event, report: Report) -> tuple[Figure, set[int]]:
-    accused = prober.outcome.accused
-    found = {number: suspect for number, suspect in enumerate(accused) if _is_of(suspect, fault.subject)}
-    named = [suspect.named_ns for suspect in found.values() if suspect.named_ns >= fault.t_ns - fault.uncertainty_ns]
+    said = [change for change in prober.outcome.changes if change.what is What.ACCUSED]
+    right = {number for number, change in enumerate(said) if _is_of(change.suspect, fault.subject)}
+    named = [said[number].t_ns for number in right if said[number].t_ns >= fault.t_ns - fault.uncertainty_ns]
     scope = f"fault {fault.subject} {fault.what}"
     if not named:
-        return report.figure("localise", None, 0, scope, note="not named"), set(found)
-    # A verdict rests on probes sent up to then, whose fate was known a waiting time later.
-    value = (min(named) - fault.t_ns) * 1e-9 + prober.waiting_time_s
-    resolution = prober.cycle_s + fault.uncertainty_ns * 1e-9
-    return report.figure("localise", value, len(named), scope, resolution=resolution), set(found)
+        return report.figure("localise", None, 0, scope, note="not named"), right
+    resolution = fault.uncertainty_ns * 1e-9
+    return report.figure("localise", (min(named) - fault.t_ns) * 1e-9, len(named), scope, resolution=resolution), right
 
 
 def _is_of(suspect: Suspect, subject: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from testbed.errors import BedError, InfrastructureError
 from testbed.localise.localiser import Localiser
 from testbed.localise.suspects import Change, Suspect
+from testbed.record import now_ns
 from testbed.traffic.prober.run import ProberRun
 
 #: How often outcomes are judged.
@@ -90,7 +91,7 @@ class Watch:
         if not horizon:
             return
         self._localiser.add(rows, horizon)
-        changes = self._localiser.step()
+        changes = self._localiser.step(now_ns())
         focus = self._localiser.focus()
         if focus != self._focus:
             self._run.focus(focus)
