@@ -23,8 +23,8 @@ SLOWER = 3.0
 _SLOW_BACKGROUND = (0.005, 0.3)
 _KEEP_NS, _SHORTEST_NS, _SHORTEST_SLOW_NS = 10_000_000_000, 200_000_000, 1_000_000_000
 _TYPICAL_NS = 2_000_000_000
-#: Fewer lost probes in a row are no black hole yet.
-_BLACK_HOLE_PROBES = 5
+#: Fewer lost probes are no black hole yet, and none that surely lets more than one in a hundred through is one.
+_BLACK_HOLE_PROBES, _BLACK_HOLE_RATE = 5, 0.99
 
 
 class Localiser:
@@ -110,8 +110,8 @@ class Localiser:
     def _suspect(self, slow: bool, accused: Accused) -> Suspect:
         first, *others = self.elements.groups[accused.column]
         rate, lo, hi = accused.rate
-        # Not one probe that crosses a link twice tells more; a host's or a switch's are all hit or they are not.
-        whole = accused.hit >= _BLACK_HOLE_PROBES and accused.hit == accused.probes
+        # Not all of them: while it comes and goes, some probes pass where others no longer do.
+        whole = accused.hit >= _BLACK_HOLE_PROBES and hi >= _BLACK_HOLE_RATE
         loss = FaultClass.BLACK_HOLE if whole else FaultClass.PARTIAL
         return Suspect(
             element=first,

@@ -215,7 +215,8 @@ def single_and_double(fabric: NetnsFabric, rounds: int, rng: random.Random) -> l
     rows = {name: Row(name, least) for name, (least, _, _) in classes.items()}
     print(
         f"{fabric.lab.name}: {len(prober.loops)} loops, {prober.rate:.0f} probes/s, "
-        f"a period {prober.period_s * 1e3:.0f} ms, a cycle {prober.cycle_s * 1e3:.0f} ms; hard faults are to be named within {hard_s:.2f} s, losses of 1% "
+        f"a period {prober.period_s * 1e3:.0f} ms, a cycle {prober.cycle_s * 1e3:.0f} ms; "
+        f"hard faults are to be named within {hard_s:.2f} s, losses of 1% "
         f"within {PARTIAL_S:.0f} s",
         flush=True,
     )

@@ -7,6 +7,7 @@ import os
 import secrets
 import select
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -48,6 +49,8 @@ class Site:
         self.schedule: Schedule = schedule(self.loops, self.hosts, rate)
         self._fabric = fabric
         self._position = 0
+        # Whoever reads outcomes asks after the process too, while another waits for its end.
+        self._lock = threading.Lock()
         self._control = self._ready = -1
         self.outcomes: OutcomeRing | None = None
         self.process: Process | None = None
@@ -121,11 +124,19 @@ class Site:
     def check_alive(self) -> None:
         """Raise InfrastructureError for an agent that has failed."""
         assert self.process is not None
-        code = self.process.poll()
+        with self._lock:
+            code = self.process.poll()
         if code:
             raise InfrastructureError(
                 f"the prober's agent failed with exit code {code}", found=self.process.output()[-2000:]
             )
+
+    def wait_ended(self) -> None:
+        """Wait for the end of an agent that was told to stop. Raises InfrastructureError."""
+        assert self.process is not None
+        with self._lock:
+            self.process.wait(_STOP_S)
+        self.check_alive()
 
     def close(self) -> None:
         """End the agent, however far it is."""
@@ -221,6 +232,4 @@ class ProberRun:
         for site in self.sites:
             site.tell("stop")
         for site in self.sites:
-            assert site.process is not None
-            site.process.wait(_STOP_S)
-            site.check_alive()
+            site.wait_ended()
