@@ -129,6 +129,31 @@ class SharedRows:
         self.close()
 
 
+class RowRing(SharedRows):
+    """The same without an end: the newest rows take the place of the oldest; a reader keeps its own position."""
+
+    def append_words(self, rows: npt.NDArray[np.unsignedinteger]) -> None:
+        """Write rows, at most as many as there is room for, and publish them."""
+        at = self._header[_CURSOR]
+        first = at % self.capacity
+        fitting = min(len(rows), self.capacity - first)
+        self._row_words[first : first + fitting] = rows[:fitting]
+        self._row_words[: len(rows) - fitting] = rows[fitting:]
+        self._header[_CURSOR] = at + len(rows)
+
+    def read_from(self, position: int) -> tuple[npt.NDArray[np.void], int, int]:
+        """A copy of the rows from a position on, the position after them, and how many of them were overwritten.
+
+        A reader that comes too late gets what is left; rows that are overwritten while it copies count as such.
+        """
+        end = self.cursor
+        first = max(position, end - self.capacity)
+        places = np.arange(first, end) % self.capacity
+        rows = self.rows[places]
+        oldest = max(first, self.cursor - self.capacity)
+        return rows[oldest - first :], end, oldest - position
+
+
 def _not_rows(what: str, found: str) -> InfrastructureError:
     return InfrastructureError(
         f"the samples descriptor does not hold {what}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from testbed.addressing.ev import EV_BITS, PLANE_BITS, PLANE_MASK, pack_ev, unpack_ev
 from testbed.addressing.forwarding import walk
-from testbed.addressing.paths import Path, Paths
+from testbed.addressing.paths import Path, Paths, switch_name
 from testbed.errors import LabError
 from testbed.lab import Lab
 from testbed.lab.shape import Link, NodeId, Tier, t1_name
@@ -138,6 +138,38 @@ class AddressPlan:
             expected = f"nothing; {t1}; or {t1} and a far T0 of plane {plane}"
             raise LabError(f"no round trip from {src}:p{plane} goes this way", found=", ".join(via), expected=expected)
         return self._address(self._paths.over(plane, host, out + out[-2::-1], host).usids)
+
+    def through(self, src: str, plane: int, switches: Sequence[str], dst: str | None = None) -> Path:
+        """The way from a host's port over these switches to a host's port on the same plane, its own by default.
+
+        Args:
+            src: the host.
+            plane: which of its ports.
+            switches: T0 and T1 in turn, from the T0 of ``src`` to that of ``dst``; one, three or five, the last filling
+                all six uSIDs. A link may be on the way several times.
+            dst: the host at the end.
+
+        Raises:
+            LabError: these switches do not lead from one to the other, are too many, or a link is left out.
+        """
+        a, b = self.shape.host(src), self.shape.host(src if dst is None else dst)
+        nodes = [self._switch(name) for name in switches]
+        ends = [NodeId(Tier.T0, plane, self._paths.t0_of(host)) for host in (a, b)]
+        tiers = [(Tier.T0, Tier.T1)[number % 2] for number in range(len(nodes))]
+        fits = len(nodes) in (1, 3, 5) and [nodes[0], nodes[-1]] == ends and [node.tier for node in nodes] == tiers
+        if not fits or any(node.plane != plane for node in nodes):
+            first, last = (switch_name(end) for end in ends)
+            way = first if first == last else f"{first} to {last}"
+            raise LabError(
+                f"no way from h{a}:p{plane} to h{b}:p{plane} goes over these switches",
+                found=", ".join(switches) or "none",
+                expected=f"T0 and T1 in turn from {way}, at most five",
+            )
+        return self._paths.over(plane, a, nodes, b)
+
+    def steer(self, path: Path) -> IPv6Address:
+        """The outer destination that takes a packet along a path."""
+        return self._address(path.usids)
 
     def decode(self, src: str, plane: int, address: IPv6Address) -> Path:
         """Where a packet with this destination goes that a host sends into a plane: what the switches' tables do.

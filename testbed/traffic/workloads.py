@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from testbed.mrc.settings import Settings
     from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.perftest.run import PerftestResult
+    from testbed.traffic.prober.prober import Prober
 
 #: Bytes of a message where a caller gives no size.
 MESSAGE = 1 << 20
@@ -69,6 +70,26 @@ class Traffic:
         each = DEFAULT_TOTAL_RATE / len(chosen) if rate is None else rate
         return PathProbes(
             self._fabric, chosen, rate=each, size=size, evs=evs, seed=drawn, waiting_time_s=waiting_time_s
+        )
+
+    def prober(self, *, rate: float | None = None, waiting_time_s: float = 0.2, healthy_s: float = 2.0) -> Prober:
+        """The prober: every host probes its links to its T0s, to T1s and back, and names what fails; beside others.
+
+        Args:
+            rate: probes/s of the whole fabric, at most; by default 5,000.
+            waiting_time_s: a probe that has not come home by then is lost.
+            healthy_s: how long what is accused must have been healthy to be cleared.
+
+        Raises UsageError for what cannot be.
+        """
+        from testbed.traffic.prober.prober import Prober
+        from testbed.traffic.prober.schedule import MOST_PROBES
+
+        return Prober(
+            self._fabric,
+            rate=MOST_PROBES if rate is None else rate,
+            waiting_time_s=waiting_time_s,
+            healthy_s=healthy_s,
         )
 
     def iperf3(

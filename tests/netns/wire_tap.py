@@ -1,6 +1,6 @@
 """See every probe on every link: one executed process with a packet ring in every namespace of a fabric.
 
-python -m tests.netns.wire_tap NODES      descriptors: namespaces from 16 on, 3 ready, 4 the rows; ends by SIGTERM
+python -m tests.netns.wire_tap NODES PORT      descriptors: namespaces from 16 on, 3 ready, 4 the rows; ends by SIGTERM
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     # The kernel waits some 10 ms for its processors with every ring, opening and closing: waits that can be shared.
     pool = ThreadPoolExecutor(_THREADS)
-    rings = list(pool.map(open_ring, range(int(sys.argv[1]))))
+    port = int(sys.argv[2])
+    rings = list(pool.map(lambda node: open_ring(node, port), range(int(sys.argv[1]))))
     poll = select.poll()
     poll.register(stop_reader, select.POLLIN)
     numbers = {ring.socket.fileno(): node for node, ring in enumerate(rings)}
@@ -59,17 +60,17 @@ def main() -> None:
                 until = time.monotonic() + 3 * _RETIRE_MS / 1000
             else:
                 node = numbers[fd]
-                position[node] = drain(node, rings[node], position[node])
+                position[node] = drain(node, rings[node], position[node], port)
     for node, ring in enumerate(rings):
-        drain(node, ring, position[node])
+        drain(node, ring, position[node], port)
         if ring.take_drops():
             sys.exit(f"the ring of node {node} was full")
     list(pool.map(close_ring, rings))
 
 
-def open_ring(node: int) -> Ring:
+def open_ring(node: int, port: int) -> Ring:
     with inside(_FIRST_FD + node, str(node)):
-        ring = Ring(_BLOCKS, _BLOCK_BYTES, _RETIRE_MS)
+        ring = Ring(_BLOCKS, _BLOCK_BYTES, _RETIRE_MS, port)
         # Of every protocol: a ring of IPv6 alone may get its packet after the kernel has shifted its uSIDs.
         bind_packets(ring.socket)
     os.close(_FIRST_FD + node)
@@ -88,12 +89,12 @@ def bind_packets(sock: socket.socket) -> None:
         raise OSError(ctypes.get_errno(), "bind")
 
 
-def drain(node: int, ring: Ring, block: int) -> int:
+def drain(node: int, ring: Ring, block: int, port: int) -> int:
     """Write the rows of what a ring has handed over; the block that comes next."""
     status = ring.memory[:, :12].view(np.uint32)[:, _STATUS]
     while status[block] & _USER:
         captured = read_block(ring.memory[block])
-        headers = wire.decode(captured.packets, captured.heads["captured"], captured.heads["length"])
+        headers = wire.decode(captured.packets, captured.heads["captured"], captured.heads["length"], port)
         rows = np.zeros(len(captured.heads), SEEN)
         rows["node"] = node
         rows["ifindex"] = captured.heads["ifindex"]
@@ -113,8 +114,8 @@ class Tap:
 
 
 @contextmanager
-def tapped(fabric: NetnsFabric) -> Iterator[Tap]:
-    """Watch all links while the block runs."""
+def tapped(fabric: NetnsFabric, port: int = wire.STAMP_PORT) -> Iterator[Tap]:
+    """Watch all links while the block runs, for probes to a UDP port."""
     nodes = list(fabric.plan.namespaces)
     tap = Tap()
     ready, theirs = os.pipe2(os.O_CLOEXEC)
@@ -124,7 +125,7 @@ def tapped(fabric: NetnsFabric) -> Iterator[Tap]:
                 fabric.client,
                 nodes[0],
                 fabric.plan.namespaces[nodes[0]],
-                [sys.executable, "-m", "tests.netns.wire_tap", str(len(nodes))],
+                [sys.executable, "-m", "tests.netns.wire_tap", str(len(nodes)), str(port)],
                 {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
                 fds={_READY_FD: theirs, _ROWS_FD: rows.fileno()},
                 namespace_fds={_FIRST_FD + number: fabric.plan.namespaces[node] for number, node in enumerate(nodes)},

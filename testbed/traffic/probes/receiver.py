@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,22 @@ def _gather(block: npt.NDArray[np.uint8], count: int, first: int) -> Captured:
     return Captured(heads, block[inside_block])
 
 
+class Blocks:
+    """The blocks of a ring in their order."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._memory = ring.memory
+        self._status = ring.memory[:, :12].view(np.uint32)[:, _STATUS]
+        self._block = 0
+
+    def handed_over(self) -> Iterator[Captured]:
+        """Every block that the kernel has handed over; a block is given back when the next one is asked for."""
+        while self._status[self._block] & _USER:
+            yield read_block(self._memory[self._block])
+            self._status[self._block] = 0
+            self._block = (self._block + 1) % len(self._status)
+
+
 class PlaneMap:
     """From interface index to plane, for the ports of one host."""
 
@@ -148,15 +165,12 @@ class HostReceiver:
         self.ring = ring
         self._silencer = silencer
         self.planes = planes
-        self._status = ring.memory[:, :12].view(np.uint32)[:, _STATUS]
-        self._block = 0
+        self._blocks = Blocks(ring)
 
     def drain(self, run_id: int, samples: SampleFile) -> None:
         """Record every block that the kernel has handed over, and give the blocks back."""
-        while self._status[self._block] & _USER:
-            rows = to_rows(read_block(self.ring.memory[self._block]), run_id, self.planes, samples.live)
-            self._status[self._block] = 0
-            self._block = (self._block + 1) % len(self._status)
+        for captured in self._blocks.handed_over():
+            rows = to_rows(captured, run_id, self.planes, samples.live)
             if len(rows):
                 samples.append(rows)
                 samples.live[Counter.LAST_T_NS] = int(rows["t_ns"][-1])

@@ -24,8 +24,6 @@ from testbed.traffic.probes.plan import SIZE_MIN
 from testbed.traffic.probes.wire import STAMP_PORT
 
 _TPACKET_V3 = 2
-#: Keeps the first 156 bytes of a probe, whatever its size.
-_PROBES = udp_in_ipv6_in_ipv6(STAMP_PORT, SIZE_MIN)
 
 
 class Ring:
@@ -38,12 +36,13 @@ class Ring:
         memory: ``(blocks, block_bytes)`` bytes shared with the kernel.
     """
 
-    def __init__(self, blocks: int, block_bytes: int, retire_ms: int) -> None:
+    def __init__(self, blocks: int, block_bytes: int, retire_ms: int, port: int = STAMP_PORT) -> None:
         packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
         try:
             packet.setsockopt(SOL_PACKET, PACKET_VERSION, _TPACKET_V3)
             packet.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            attach_filter(packet, _PROBES)
+            # Keeps the first 156 bytes of a probe, whatever its size.
+            attach_filter(packet, udp_in_ipv6_in_ipv6(port, SIZE_MIN))
             frame = 2048
             request = struct.pack("7I", block_bytes, blocks, frame, blocks * block_bytes // frame, retire_ms, 0, 0)
             packet.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
@@ -61,10 +60,10 @@ class Ring:
         return int(struct.unpack("3I", statistics)[1])
 
 
-def open_ring(host: str, blocks: int, block_bytes: int, retire_ms: int) -> Ring:
-    """A ring in the current namespace. Raises ``InfrastructureError`` where the kernel refuses it."""
+def open_ring(host: str, blocks: int, block_bytes: int, retire_ms: int, port: int = STAMP_PORT) -> Ring:
+    """A ring in the current namespace, for probes to a port. Raises ``InfrastructureError`` where it is refused."""
     try:
-        return Ring(blocks, block_bytes, retire_ms)
+        return Ring(blocks, block_bytes, retire_ms, port)
     except OSError as error:
         raise InfrastructureError(
             "a packet ring cannot be made",

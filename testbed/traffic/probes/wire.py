@@ -88,6 +88,7 @@ def templates(
     usids: Bytes,
     evs: npt.NDArray[np.uint32],
     size: int,
+    port: int = STAMP_PORT,
 ) -> npt.NDArray[np.void]:
     """Headers of one flow, one per EV, with sequence number, time stamp and checksum still zero.
 
@@ -99,6 +100,7 @@ def templates(
         usids: ``(n, 16)`` bytes, outer destinations.
         evs: ``(n,)`` entropy values.
         size: bytes of the whole packet.
+        port: UDP destination port.
 
     Returns:
         ``(n,)`` of :data:`HEADER`.
@@ -117,7 +119,7 @@ def templates(
     rows["outer"]["destination"] = np.ascontiguousarray(usids).view("V16").reshape(-1)
     rows["inner"]["destination"] = np.void(destination)
     rows["udp_source"] = _EPHEMERAL | (evs & 0x3FFF)
-    rows["udp_destination"] = STAMP_PORT
+    rows["udp_destination"] = port
     rows["udp_length"] = size - _UDP_AT
     rows["error_estimate"] = ERROR_ESTIMATE
     # An SSID of 0 means "none" (RFC 8972 section 3).
@@ -180,7 +182,9 @@ class Decoded:
     seq: npt.NDArray[np.uint64]
 
 
-def decode(packets: Bytes, captured: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Decoded:
+def decode(
+    packets: Bytes, captured: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer], port: int = STAMP_PORT
+) -> Decoded:
     """Read probes from captured bytes; any bytes are allowed.
 
     Args:
@@ -188,6 +192,7 @@ def decode(packets: Bytes, captured: npt.NDArray[np.integer], lengths: npt.NDArr
             captured may hold anything.
         captured: ``(n,)`` bytes captured of each.
         lengths: ``(n,)`` bytes each had on the wire.
+        port: their UDP destination port.
     """
     octets = np.ascontiguousarray(packets[:, :SIZE_MIN])
     rows = octets.view(_CAPTURED).reshape(len(octets))
@@ -199,7 +204,7 @@ def decode(packets: Bytes, captured: npt.NDArray[np.integer], lengths: npt.NDArr
     valid &= outer["payload"].astype(np.int64) + _OUTER_BYTES <= lengths
     valid &= outer["payload"] == inner["payload"].astype(np.int64) + _OUTER_BYTES
     valid &= inner["payload"] == rows["udp_length"]
-    valid &= rows["udp_destination"] == STAMP_PORT
+    valid &= rows["udp_destination"] == port
     valid &= (tlv["type"] == TLV_PROBE) & (tlv["length"] == TLV_PROBE_BYTES)
     valid &= rows["seq32"] == rows["seq"] & 0xFFFFFFFF
     return Decoded(
