@@ -20,7 +20,7 @@ from testbed.voice.addresses import Address
 from testbed.voice.relay.children import Child
 from testbed.voice.relay.configuration import Configuration
 from testbed.voice.relay.control import StatusServer
-from testbed.voice.relay.counters import Counters, StoreState, StoreWord
+from testbed.voice.relay.counters import Counters, StoreState, StoreWord, Word
 from testbed.voice.relay.metrics import Exporter
 from testbed.voice.relay.sessions import SessionMap, new_secret
 from testbed.voice.relay.settings import Settings
@@ -30,6 +30,8 @@ from testbed.voice.relay.store import Store, StoreChoice
 from testbed.voice.relay.worker import CONFIGURE, DRAIN, Place, Worker, say
 
 _LOOK_S: Final = 1.0
+#: How often it is looked whether the workers are ready at first.
+_READY_S: Final = 0.005
 _DRAIN_GRACE_S: Final = 2.0
 _KILLED: Final = 128
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -105,7 +107,6 @@ class Supervisor:
             self._others.append(Child("metrics", self._exporter.serve))
         for child in self._others:
             child.start()
-        self._tell(self.told)
         try:
             return self._loop(wakeup)
         finally:
@@ -147,8 +148,12 @@ class Supervisor:
         poller.register(wakeup, select.POLLIN)
         poller.register(self._status, select.POLLIN)
         next_look = time.monotonic() + _LOOK_S
+        ready_told = False
         while True:
-            waits = [next_look - time.monotonic()]
+            if not ready_told and self._ready():
+                self._tell(self.told)
+                ready_told = True
+            waits = [next_look - time.monotonic() if ready_told else _READY_S]
             waits += [due for child in (*self._workers, *self._others) if (due := child.due_in_s()) is not None]
             ready = {fd for fd, _ in poller.poll(max(0.0, min(waits)) * 1000)}
             if wakeup.fileno() in ready:
@@ -166,6 +171,11 @@ class Supervisor:
                 next_look = time.monotonic() + _LOOK_S
                 if self._look() != self._looks:
                     self._reload()
+
+    def _ready(self) -> bool:
+        """Whether every worker is in its loop."""
+        rows = self.source.counters.workers
+        return all(row.words[Word.PID] == child.pid for row, child in zip(rows, self._workers, strict=True))
 
     def _signals(self, numbers: bytes) -> int | None:
         """Act on signals; an exit code where the relay is to end now."""
