@@ -1,0 +1,1 @@
+"""The relay: one UDP port towards clients, one towards transceivers, and between them no more than has to be."""
