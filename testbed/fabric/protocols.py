@@ -7,7 +7,7 @@ Few methods; what a realisation cannot do it refuses by raising UnsupportedError
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,6 +266,11 @@ class Fabric(Protocol):
         ...
 
     @property
+    def instance(self) -> str:
+        """What tells it from another fabric of its name, earlier or later."""
+        ...
+
+    @property
     def lab(self) -> Lab:
         """What it realises."""
         ...
@@ -354,6 +359,13 @@ class Fabric(Protocol):
         """Everything that is not as planned, a line each; empty for a pristine fabric.
 
         ``beside_faults``: what faults in force have changed is left out.
+        """
+        ...
+
+    def heal(self, dead: Collection[int]) -> list[str]:
+        """Have what processes that are gone left behind put right; ``dead``: their numbers.
+
+        Returns what remains that no fault in force explains, a line each. Raises InfrastructureError.
         """
         ...
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from testbed.errors import UnsupportedError
 from testbed.fabric.conditions import Running
 from testbed.fabric.protocols import Fabric, Host, Switch
+from testbed.faults.journal import HEALED, INJECTED, UNHEALED, Journal
 from testbed.faults.parameters import Value
 from testbed.faults.scope import FaultScope
 from testbed.faults.spec import FaultSpec
 from testbed.lab import Link, Port
-
-#: Told about a fault before it is injected, and when it is over.
-Watch = Callable[[FaultScope], None]
-
-
-def _unwatched(_scope: FaultScope) -> None:
-    return
+from testbed.record import Event
 
 
 class Faults:
@@ -30,14 +25,13 @@ class Faults:
 
     Args:
         fabric: where.
-        begins: told about each fault before it is injected; what it raises keeps the fault from being injected.
-        ends: told about each fault once it is over.
+        journal: where each is written down before it is injected; the user's own by default.
     """
 
-    def __init__(self, fabric: Fabric, *, begins: Watch = _unwatched, ends: Watch = _unwatched) -> None:
+    def __init__(self, fabric: Fabric, journal: Journal | None = None) -> None:
         self._fabric = fabric
-        self._begins = begins
-        self._ends = ends
+        self._journal = Journal() if journal is None else journal
+        self._entries: dict[FaultScope, str] = {}
         self.history: list[FaultScope] = []
 
     @property
@@ -64,13 +58,30 @@ class Faults:
             outage=making.kills is not None,
             kills=making.kills,
             counted=making.counted,
-            on_begin=self._begins,
-            on_end=self._over,
+            on_begin=self._begin,
+            on_end=self._end,
         )
 
-    def _over(self, scope: FaultScope) -> None:
+    def _begin(self, scope: FaultScope) -> None:
+        assert scope.spec is not None
+        fabric = self._fabric
+        entry = self._journal.intend(fabric.name, fabric.instance, scope.name, scope.spec.as_dict())
+        self._entries[scope] = entry
+
+        def heard(event: Event) -> None:
+            if scope.observed is event:
+                self._journal.note(entry, INJECTED, event.t_ns)
+
+        scope.listen(heard)
+
+    def _end(self, scope: FaultScope) -> None:
         self.history.append(scope)
-        self._ends(scope)
+        entry = self._entries.pop(scope)
+        if scope.unhealed:
+            self._journal.note(entry, UNHEALED, reason=str(scope.error))
+        else:
+            healed = scope.healed
+            self._journal.note(entry, HEALED, None if healed is None else healed.t_ns, str(scope.error or ""))
 
     def _made(self, kind: str, target: str, /, **given: Value) -> FaultScope:
         return self.make(FaultSpec(kind, target, {name: value for name, value in given.items() if value is not None}))

@@ -96,6 +96,8 @@ class FaultScope:
         self._heal = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BedError | None = None
+        self._over = False
+        self._at_end: list[Callable[[], None]] = []
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -171,6 +173,14 @@ class FaultScope:
                 heard(event)
             self._listeners.append(heard)
 
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called once it is over, whether by itself or healed; at once if it is."""
+        with self._changed:
+            if not self._over:
+                self._at_end.append(call)
+                return
+        call()
+
     def find(self, what: str) -> Event | None:
         """The first event of this kind, if it has happened."""
         return next((event for event in self.events if event.what == what), None)
@@ -234,6 +244,10 @@ class FaultScope:
             self._fail(error)
         except Exception as error:  # A defect of ours must reach the block that waits, not vanish in a thread.
             self._fail(UnhealedError(f"{self.name} failed", found=f"{type(error).__name__}: {error}"))
+        with self._changed:
+            self._over = True
+        for call in self._at_end:
+            call()
 
     def _fail(self, error: BedError) -> None:
         with self._changed:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
+import secrets
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +20,7 @@ from testbed.errors import InfrastructureError, LabError, UnsupportedError, Usag
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
 from testbed.fabric.netns import build, capabilities, ordinary, processes, rules
 from testbed.fabric.netns.build import Compare, Progress
-from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.client import KeeperClient, running_fabrics
 from testbed.fabric.netns.disturbed import Disturbed
 from testbed.fabric.netns.disturbed import by_node as disturbances
 from testbed.fabric.netns.imposed import NetnsImposed
@@ -32,6 +35,16 @@ from testbed.record import Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
 _faults = itertools.count(1)
+
+
+_FAULT_ID = re.compile(r"F(\d+)-\d+")
+_RELEASE_DEADLINE_S, _RELEASE_POLL_S = 5.0, 0.005
+
+
+def _owner(fault: str) -> int | None:
+    """The process that a fault's id was made by."""
+    match = _FAULT_ID.fullmatch(fault)
+    return None if match is None else int(match[1])
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
@@ -62,11 +75,19 @@ def bring_up(
         planned = plan(lab, addresses)
         client.greet()
         cannot_mark = build.build(client, planned, topology.switches, progress)
-        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid(), "cannot_mark": cannot_mark})
+        instance = secrets.token_hex(8)
+        client.note(
+            {
+                "lab": lab.model_dump(mode="json"),
+                "runner": os.getpid(),
+                "cannot_mark": cannot_mark,
+                "instance": instance,
+            }
+        )
     except BaseException:
         client.close()
         raise
-    return NetnsFabric(client, lab, addresses, planned, label, logs, cannot_mark)
+    return NetnsFabric(client, lab, addresses, planned, label, logs, cannot_mark, instance)
 
 
 def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
@@ -90,7 +111,20 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     cannot_mark = notes.get("cannot_mark")
     if cannot_mark is not None:
         planned.without_marking()
-    return NetnsFabric(client, lab, addresses, planned, name, logs, cannot_mark)
+    return NetnsFabric(client, lab, addresses, planned, name, logs, cannot_mark, notes.get("instance", ""))
+
+
+@contextlib.contextmanager
+def visiting(name: str) -> Iterator[NetnsFabric | None]:
+    """The running fabric of a name while the context lasts; None where none runs. Raises as :func:`attach` does."""
+    if name not in running_fabrics():
+        yield None
+        return
+    fabric = attach(name)
+    try:
+        yield fabric
+    finally:
+        fabric.client.close()
 
 
 class NetnsFabric:
@@ -108,6 +142,7 @@ class NetnsFabric:
         name: str,
         logs: Path | None,
         cannot_mark: str | None,
+        instance: str,
     ) -> None:
         self.client = client
         self.plan = planned
@@ -116,6 +151,7 @@ class NetnsFabric:
         self._name = name
         self._logs = logs
         self._cannot_mark = cannot_mark
+        self._instance = instance
         self._logged: dict[str, int] = {}
         #: What runs on nodes by this object's doing, as long as somebody has the handle.
         self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
@@ -131,6 +167,11 @@ class NetnsFabric:
     def name(self) -> str:
         """What other processes find it under."""
         return self._name
+
+    @property
+    def instance(self) -> str:
+        """What tells it from another fabric of its name."""
+        return self._instance
 
     def environment(self, node: str) -> dict[str, str]:
         """Variables that tell a program on a node where it is."""
@@ -277,6 +318,19 @@ class NetnsFabric:
         compare = self._comparing(None) if beside_faults else None
         wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces), compare)
         return [f"{node}: {line}" for node, lines in wrong.items() for line in lines]
+
+    def heal(self, dead: Collection[int]) -> list[str]:
+        """Have what processes that are gone left behind put right; see the protocol."""
+        deadline = time.monotonic() + _RELEASE_DEADLINE_S
+        # The keeper releases a client's claims as soon as it has read that its connection has ended.
+        while held := [claim for claim in self.client.claims()[0] if _owner(claim.id) in dead]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_RELEASE_POLL_S)
+        self.client.retry()
+        remains = [f"{claim.what}: {claim.resource} is still claimed" for claim in held]
+        remains += [f"{what}: {resource}: {reason}" for resource, what, reason in self.client.claims()[1]]
+        return remains + self.check(beside_faults=True)
 
     def log_path(self, name: str) -> Path | None:
         """A file for the log of a process called ``name``, numbered where that is taken; None without a log folder."""

@@ -74,7 +74,7 @@ def test_kill_9_in_the_middle_of_a_reboot_is_healed(bed: Bed) -> None:
     ("arguments", "text"),
     [
         (("link-down", "p0-t0-0~p0-t1-9"), f"nearest:  {LINK}"),
-        (("reboot", "h0"), "not a switch"),
+        (("reboot", "h0"), "reboot does not happen to a host"),
         (("reboot", "p0-t1-0", "--kind", "warmish"), "expected: cold"),
     ],
 )
