@@ -15,9 +15,9 @@ from typing import Protocol
 
 from testbed.addressing import AddressPlan
 from testbed.errors import nearest
-from testbed.fabric.conditions import Condition, FaultCounter, Running
+from testbed.fabric.conditions import Condition, FaultCounter, Imposed, Running
 from testbed.fabric.targets import Carrying
-from testbed.lab import Lab, Link, Port, Tier
+from testbed.lab import Lab, Link, Tier
 from testbed.record import Event
 
 
@@ -229,32 +229,6 @@ class OrdinaryPaths:
 
     evs: Mapping[tuple[str, str], int]
     mtu: int
-
-
-class Imposed(Protocol):
-    """Conditions that hold on a fabric, of one fault. They end with the process that imposed them, however it ends."""
-
-    @property
-    def id(self) -> str:
-        """The fault's id, which no other fault on the fabric has."""
-        ...
-
-    @property
-    def stamps(self) -> Mapping[Condition, tuple[int, int]]:
-        """CLOCK_REALTIME (ns) before and after each was put in force."""
-        ...
-
-    def lift(self, *conditions: Condition) -> tuple[int, int]:
-        """Lift these, or all that are left, and return once what they had changed is as planned again.
-
-        What other faults hold stays as they want it. Returns CLOCK_REALTIME (ns) before which nothing was lifted, and
-        after which everything was. Raises UnhealedError for what could not be undone.
-        """
-        ...
-
-    def counted(self) -> Mapping[Port, int]:
-        """Port → packets that its rules have acted on, each rule counting until it is lifted."""
-        ...
 
 
 class Fabric(Protocol):

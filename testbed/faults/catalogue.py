@@ -58,6 +58,7 @@ class Faults:
             outage=making.kills is not None,
             kills=making.kills,
             counted=making.counted,
+            heals_s=making.heals_s,
             on_begin=self._begin,
             on_end=self._end,
         )

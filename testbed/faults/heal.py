@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from testbed.errors import BedError
 from testbed.fabric.protocols import Fabric
@@ -62,7 +63,9 @@ def _of_one_fabric(name: str, entries: list[Entry], find: Find) -> list[Outcome]
     try:
         with find(name) as fabric:
             here = [] if fabric is None else [entry for entry in entries if entry.instance == fabric.instance]
-            remains = tuple(fabric.heal({entry.owner.pid for entry in here})) if fabric is not None and here else ()
+            # Of a number that somebody else has by now the claims may be that one's.
+            dead = {entry.owner.pid for entry in here if not Path(f"/proc/{entry.owner.pid}").exists()}
+            remains = tuple(fabric.heal(dead)) if fabric is not None and here else ()
     except BedError as error:
         return [Outcome(entry, "the fabric cannot be asked", (error.message,)) for entry in entries]
     how = "the fabric is not as planned" if remains else "everything is as planned"

@@ -58,6 +58,7 @@ class FaultScope:
         outage: whether there are paths that nothing passes meanwhile. A fault that loses some packets is none.
         kills: which paths those are; all through the subject where it is left out.
         counted: tells how many packets it has acted on, by port.
+        heals_s: how long its heal is meant to take, beyond what any may.
         on_begin: told about the scope before it is injected, and whatever that raises keeps it from being injected.
         on_end: told about the scope once it is over.
     """
@@ -75,6 +76,7 @@ class FaultScope:
         outage: bool = True,
         kills: Kills | None = None,
         counted: Callable[[], Mapping[Port, int]] = dict,
+        heals_s: float = 0.0,
         on_begin: Callable[[FaultScope], None] = lambda _: None,
         on_end: Callable[[FaultScope], None] = lambda _: None,
     ) -> None:
@@ -85,6 +87,7 @@ class FaultScope:
         self.is_outage = outage
         self._kills = kills
         self._counted = counted
+        self._heal_timeout_s = _HEAL_TIMEOUT_S + heals_s
         self._on_begin = on_begin
         self._operation = operation
         self._dies = dies
@@ -137,7 +140,7 @@ class FaultScope:
         assert self._thread is not None
         began = time.monotonic()
         try:
-            self._thread.join(_HEAL_TIMEOUT_S)
+            self._thread.join(self._heal_timeout_s)
         finally:
             # Also when a second Ctrl-C cuts the waiting short.
             if self._thread.is_alive():

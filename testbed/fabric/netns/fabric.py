@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import secrets
-import time
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,33 +17,24 @@ from typing import Self
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
-from testbed.fabric.netns import build, capabilities, ordinary, processes, rules
+from testbed.fabric.netns import build, capabilities, foreign, leftovers, ordinary
 from testbed.fabric.netns.build import Compare, Progress
 from testbed.fabric.netns.client import KeeperClient, running_fabrics
 from testbed.fabric.netns.disturbed import Disturbed
 from testbed.fabric.netns.disturbed import by_node as disturbances
-from testbed.fabric.netns.imposed import NetnsImposed
+from testbed.fabric.netns.foreign import ForeignProcess
+from testbed.fabric.netns.imposed import NetnsImposed, fault_counters
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
-from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
+from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
-from testbed.lab import Lab, Link, Port, Tier
+from testbed.lab import Lab, Link, Tier
 from testbed.record import Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
 _faults = itertools.count(1)
-
-
-_FAULT_ID = re.compile(r"F(\d+)-\d+")
-_RELEASE_DEADLINE_S, _RELEASE_POLL_S = 5.0, 0.005
-
-
-def _owner(fault: str) -> int | None:
-    """The process that a fault's id was made by."""
-    match = _FAULT_ID.fullmatch(fault)
-    return None if match is None else int(match[1])
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
@@ -245,19 +235,7 @@ class NetnsFabric:
 
     def process(self, name: str) -> NetnsProcess | ForeignProcess:
         """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``; see the protocol."""
-        node, _, wanted = name.partition("/")
-        namespace = self.node(node).namespace
-        running = [each for each in processes.listing(self.client) if each["namespace"] == namespace]
-        found = [each for each in running if wanted in (str(each["pid"]), Path(each["argv"][0]).name)]
-        if len(found) != 1:
-            names = [f"{node}/{each['pid']} ({' '.join(each['argv'])[:60]})" for each in running]
-            raise UsageError(
-                f"{len(found)} processes on {node} are {wanted or 'not named'}",
-                found=name,
-                expected="one of: " + ", ".join(names) if names else f"something that runs on {node}; nothing does",
-            )
-        ours = [process for process in self.started if process.pid == found[0]["pid"] and process.poll() is None]
-        return ours[0] if ours else ForeignProcess(self.client, node, found[0]["pid"], tuple(found[0]["argv"]))
+        return foreign.find(self, name)
 
     def impose(self, what: str, conditions: Sequence[Condition]) -> NetnsImposed:
         """Put conditions in force together; see the protocol."""
@@ -269,14 +247,7 @@ class NetnsFabric:
 
     def fault_counters(self) -> Sequence[FaultCounter]:
         """What the rules in force have done so far, whoever imposed them; see the protocol."""
-        found: list[tuple[str, Port, str, str]] = []
-        for claim in self.client.claims()[0]:
-            kind, *told = claim.resource.split()
-            if kind == "rule":
-                found.append((claim.id, Port(*told[0].split(":")), told[1], told[2]))
-        nodes = {port.node for _, port, _, _ in found}
-        counts = {node: rules.counts(self.client, self.plan.namespaces[node]) for node in nodes}
-        return [FaultCounter(fault, port, what, counts[port.node].get(table, 0)) for fault, port, table, what in found]
+        return fault_counters(self)
 
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back; see the protocol.
@@ -321,16 +292,7 @@ class NetnsFabric:
 
     def heal(self, dead: Collection[int]) -> list[str]:
         """Have what processes that are gone left behind put right; see the protocol."""
-        deadline = time.monotonic() + _RELEASE_DEADLINE_S
-        # The keeper releases a client's claims as soon as it has read that its connection has ended.
-        while held := [claim for claim in self.client.claims()[0] if _owner(claim.id) in dead]:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_RELEASE_POLL_S)
-        self.client.retry()
-        remains = [f"{claim.what}: {claim.resource} is still claimed" for claim in held]
-        remains += [f"{what}: {resource}: {reason}" for resource, what, reason in self.client.claims()[1]]
-        return remains + self.check(beside_faults=True)
+        return leftovers.heal(self, dead)
 
     def log_path(self, name: str) -> Path | None:
         """A file for the log of a process called ``name``, numbered where that is taken; None without a log folder."""
