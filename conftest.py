@@ -18,6 +18,14 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Faults of tests, and of the commands they run, are not written into the user's journal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need the machine for themselves come last: so the workers of ``-n`` seldom wait for each other."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbed.cli.common import age, console, fabric_name, json_option, pick, require_linux, write_json
+from testbed.cli.heal import look_after
 from testbed.errors import BedError, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def up(lab: str, name: str | None, as_json: bool) -> None:
     from testbed.lab import Lab
 
     loaded = Lab.load(lab)
+    look_after()
     label = name if name is not None else loaded.name
     started = time.monotonic()
     _build(loaded, label)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from testbed.cli.heal import look_after
 from testbed.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
     from testbed.fabric.netns.fabric import bring_up
     from testbed.faults.catalogue import Faults
 
+    look_after()
     narrator = Narrator(quiet=as_json)
     folder = RunFolder.plan(out, lab.name)
     began = time.monotonic()

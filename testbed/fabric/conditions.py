@@ -6,6 +6,7 @@ A realisation may know only some; it refuses the others by name (UnsupportedErro
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -215,3 +216,29 @@ _NEEDS: dict[type[Condition] | type[Effect], str] = {
 def capability_of(condition: Condition) -> str:
     """What a fabric must be able to do for it."""
     return _NEEDS[type(condition.effect if isinstance(condition, Rule) else condition)]
+
+
+class Imposed(Protocol):
+    """Conditions that hold on a fabric, of one fault. They end with the process that imposed them, however it ends."""
+
+    @property
+    def id(self) -> str:
+        """The fault's id, which no other fault on the fabric has."""
+        ...
+
+    @property
+    def stamps(self) -> Mapping[Condition, tuple[int, int]]:
+        """CLOCK_REALTIME (ns) before and after each was put in force."""
+        ...
+
+    def lift(self, *conditions: Condition) -> tuple[int, int]:
+        """Lift these, or all that are left, and return once what they had changed is as planned again.
+
+        What other faults hold stays as they want it. Returns CLOCK_REALTIME (ns) before which nothing was lifted, and
+        after which everything was. Raises UnhealedError for what could not be undone.
+        """
+        ...
+
+    def counted(self) -> Mapping[Port, int]:
+        """Port → packets that its rules have acted on, each rule counting until it is lifted."""
+        ...

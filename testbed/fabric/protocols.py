@@ -7,7 +7,7 @@ Few methods; what a realisation cannot do it refuses by raising UnsupportedError
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Protocol
 
 from testbed.addressing import AddressPlan
 from testbed.errors import nearest
-from testbed.fabric.conditions import Condition, FaultCounter, Running
+from testbed.fabric.conditions import Condition, FaultCounter, Imposed, Running
 from testbed.fabric.targets import Carrying
-from testbed.lab import Lab, Link, Port, Tier
+from testbed.lab import Lab, Link, Tier
 from testbed.record import CounterReading, Event
 
 
@@ -231,38 +231,17 @@ class OrdinaryPaths:
     mtu: int
 
 
-class Imposed(Protocol):
-    """Conditions that hold on a fabric, of one fault. They end with the process that imposed them, however it ends."""
-
-    @property
-    def id(self) -> str:
-        """The fault's id, which no other fault on the fabric has."""
-        ...
-
-    @property
-    def stamps(self) -> Mapping[Condition, tuple[int, int]]:
-        """CLOCK_REALTIME (ns) before and after each was put in force."""
-        ...
-
-    def lift(self, *conditions: Condition) -> tuple[int, int]:
-        """Lift these, or all that are left, and return once what they had changed is as planned again.
-
-        What other faults hold stays as they want it. Returns CLOCK_REALTIME (ns) before which nothing was lifted, and
-        after which everything was. Raises UnhealedError for what could not be undone.
-        """
-        ...
-
-    def counted(self) -> Mapping[Port, int]:
-        """Port → packets that its rules have acted on, each rule counting until it is lifted."""
-        ...
-
-
 class Fabric(Protocol):
     """A lab made real."""
 
     @property
     def name(self) -> str:
         """What other processes find it under."""
+        ...
+
+    @property
+    def instance(self) -> str:
+        """What tells it from another fabric of its name, earlier or later."""
         ...
 
     @property
@@ -362,6 +341,13 @@ class Fabric(Protocol):
         """Everything that is not as planned, a line each; empty for a pristine fabric.
 
         ``beside_faults``: what faults in force have changed is left out.
+        """
+        ...
+
+    def heal(self, dead: Collection[int]) -> list[str]:
+        """Have what processes that are gone left behind put right; ``dead``: their numbers.
+
+        Returns what remains that no fault in force explains, a line each. Raises InfrastructureError.
         """
         ...
 

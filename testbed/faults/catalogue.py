@@ -9,6 +9,7 @@ from pathlib import PurePath
 from testbed.errors import UnsupportedError
 from testbed.fabric.conditions import Running
 from testbed.fabric.protocols import Fabric, Host, Switch
+from testbed.faults.journal import HEALED, INJECTED, UNHEALED, Journal
 from testbed.faults.nemesis import Limits, nemesis
 from testbed.faults.parameters import Value
 from testbed.faults.playing import Playing
@@ -17,13 +18,7 @@ from testbed.faults.scope import FaultScope
 from testbed.faults.spec import FaultSpec
 from testbed.lab import Link, Port
 from testbed.lab.quantities import parse_time
-
-#: Told about a fault before it is injected, and when it is over.
-Watch = Callable[[FaultScope], None]
-
-
-def _unwatched(_scope: FaultScope) -> None:
-    return
+from testbed.record import Event
 
 
 class Faults:
@@ -35,23 +30,21 @@ class Faults:
 
     Args:
         fabric: where.
-        begins: told about each fault before it is injected; what it raises keeps the fault from being injected.
-        ends: told about each fault once it is over.
+        journal: where each is written down before it is injected; the user's own by default.
         instead: given a schedule that is to be played, which one is.
     """
 
     def __init__(
         self,
         fabric: Fabric,
+        journal: Journal | None = None,
         *,
-        begins: Watch = _unwatched,
-        ends: Watch = _unwatched,
         instead: Callable[[Schedule], Schedule] = lambda schedule: schedule,
     ) -> None:
         self._fabric = fabric
         self._instead = instead
-        self._begins = begins
-        self._ends = ends
+        self._journal = Journal() if journal is None else journal
+        self._entries: dict[FaultScope, str] = {}
         self.history: list[FaultScope] = []
 
     @property
@@ -78,13 +71,31 @@ class Faults:
             outage=making.kills is not None,
             kills=making.kills,
             counted=making.counted,
-            on_begin=self._begins,
-            on_end=self._over,
+            heals_s=making.heals_s,
+            on_begin=self._begin,
+            on_end=self._end,
         )
 
-    def _over(self, scope: FaultScope) -> None:
+    def _begin(self, scope: FaultScope) -> None:
+        assert scope.spec is not None
+        fabric = self._fabric
+        entry = self._journal.intend(fabric.name, fabric.instance, scope.name, scope.spec.as_dict())
+        self._entries[scope] = entry
+
+        def heard(event: Event) -> None:
+            if scope.observed is event:
+                self._journal.note(entry, INJECTED, event.t_ns)
+
+        scope.listen(heard)
+
+    def _end(self, scope: FaultScope) -> None:
         self.history.append(scope)
-        self._ends(scope)
+        entry = self._entries.pop(scope)
+        if scope.unhealed:
+            self._journal.note(entry, UNHEALED, reason=str(scope.error))
+        else:
+            healed = scope.healed
+            self._journal.note(entry, HEALED, None if healed is None else healed.t_ns, str(scope.error or ""))
 
     def _made(self, kind: str, target: str, /, **given: Value) -> FaultScope:
         return self.make(FaultSpec(kind, target, {name: value for name, value in given.items() if value is not None}))

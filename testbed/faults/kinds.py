@@ -32,6 +32,7 @@ class Making:
         kills: the paths that nothing gets along meanwhile; None for a fault that is no outage.
         counted: what its rules have acted on.
         hits, passes: as of :class:`Kind`, where these are not those of its kind.
+        heals_s: how long its heal is meant to take.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Making:
     counted: Callable[[], Mapping[Port, int]] = dict
     hits: str = ""
     passes: str = ""
+    heals_s: float = 0.0
 
 
 Make = Callable[[Fabric, str, Values, Running | None], Making]

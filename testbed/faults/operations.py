@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from testbed.fabric.conditions import Condition
-from testbed.fabric.protocols import Fabric, Imposed
+from testbed.fabric.conditions import Condition, Imposed
+from testbed.fabric.protocols import Fabric
 from testbed.lab import Port
 from testbed.record import Event
 

@@ -58,6 +58,7 @@ class FaultScope:
         outage: whether there are paths that nothing passes meanwhile. A fault that loses some packets is none.
         kills: which paths those are; all through the subject where it is left out.
         counted: tells how many packets it has acted on, by port.
+        heals_s: how long its heal is meant to take, beyond what any may.
         on_begin: told about the scope before it is injected, and whatever that raises keeps it from being injected.
         on_end: told about the scope once it is over.
     """
@@ -75,6 +76,7 @@ class FaultScope:
         outage: bool = True,
         kills: Kills | None = None,
         counted: Callable[[], Mapping[Port, int]] = dict,
+        heals_s: float = 0.0,
         on_begin: Callable[[FaultScope], None] = lambda _: None,
         on_end: Callable[[FaultScope], None] = lambda _: None,
     ) -> None:
@@ -85,6 +87,7 @@ class FaultScope:
         self.is_outage = outage
         self._kills = kills
         self._counted = counted
+        self._heal_timeout_s = _HEAL_TIMEOUT_S + heals_s
         self._on_begin = on_begin
         self._operation = operation
         self._dies = dies
@@ -96,6 +99,8 @@ class FaultScope:
         self._heal = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BedError | None = None
+        self._over = False
+        self._at_end: list[Callable[[], None]] = []
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -135,7 +140,7 @@ class FaultScope:
         assert self._thread is not None
         began = time.monotonic()
         try:
-            self._thread.join(_HEAL_TIMEOUT_S)
+            self._thread.join(self._heal_timeout_s)
         finally:
             # Also when a second Ctrl-C cuts the waiting short.
             if self._thread.is_alive():
@@ -170,6 +175,14 @@ class FaultScope:
             for event in self._events:
                 heard(event)
             self._listeners.append(heard)
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called once it is over, whether by itself or healed; at once if it is."""
+        with self._changed:
+            if not self._over:
+                self._at_end.append(call)
+                return
+        call()
 
     def find(self, what: str) -> Event | None:
         """The first event of this kind, if it has happened."""
@@ -234,6 +247,10 @@ class FaultScope:
             self._fail(error)
         except Exception as error:  # A defect of ours must reach the block that waits, not vanish in a thread.
             self._fail(UnhealedError(f"{self.name} failed", found=f"{type(error).__name__}: {error}"))
+        with self._changed:
+            self._over = True
+        for call in self._at_end:
+            call()
 
     def _fail(self, error: BedError) -> None:
         with self._changed:

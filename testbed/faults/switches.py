@@ -88,7 +88,9 @@ def _rebooting(fabric: Fabric, target: str, kind: str, word: str) -> Making:
     if kind == "warm":
         # It forwards all the while.
         return Making(name, word, operation, hits="control lost", passes="control back")
-    return Making(name, word, operation, lambda path: target in path.nodes)
+    phases = fabric.lab.reboot.cold
+    boots_s = phases.links_lost + phases.tables_empty if kind == "power" else 0.0
+    return Making(name, word, operation, lambda path: target in path.nodes, heals_s=boots_s)
 
 
 _USID = Parameter("usid", Type.NAME, "Whose uSID: a neighbour's, a host's port below it, or its own.", required=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FAILED = pytest.StashKey[bool]()
 #: Captures that were kept, for the summary.
 CAPTURES = pytest.StashKey[list[str]]()
+LEFT_BEHIND = pytest.StashKey[list[str]]()
 #: Bytes kept of each packet: both IPv6 headers, UDP, and the start of what it carries.
 _SNAP = 192
 

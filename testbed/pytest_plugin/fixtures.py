@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.errors import BedError, UnsupportedError
-from testbed.pytest_plugin import shrinking
+from testbed.pytest_plugin import failure, shrinking
 from testbed.pytest_plugin.failure import capturing
 from testbed.pytest_plugin.measuring import Measure
 from testbed.pytest_plugin.outcomes import NOT_RUN
@@ -41,6 +41,7 @@ def _fabric_pool(lab: Lab, pytestconfig: pytest.Config) -> Iterator[FabricPool]:
     pool = FabricPool(lab, Path(logs).resolve() if logs else None)
     yield pool
     pool.close()
+    pytestconfig.stash[failure.LEFT_BEHIND] = pool.left_behind
 
 
 @pytest.fixture

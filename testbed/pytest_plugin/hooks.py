@@ -100,6 +100,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in not_run:
             reason = outcomes.reason(report).removeprefix(outcomes.NOT_RUN)
             terminalreporter.line(f"{report.nodeid}: {reason}")
+    if config.stash.get(failure.LEFT_BEHIND, []):
+        terminalreporter.section("left behind by processes that died")
+        for line in config.stash[failure.LEFT_BEHIND]:
+            terminalreporter.line(line)
     if config.stash[failure.CAPTURES]:
         terminalreporter.section("captures of failed tests")
         for line in config.stash[failure.CAPTURES]:

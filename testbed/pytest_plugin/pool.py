@@ -20,12 +20,15 @@ class FabricPool:
         self._lab = lab
         self._logs = logs
         self._fabric: NetnsFabric | None = None
+        #: What processes that died had left broken, and what became of it, a line each.
+        self.left_behind: list[str] = []
 
     def take(self) -> NetnsFabric:
         """A pristine fabric."""
         if self._fabric is None:
             from testbed.fabric.netns.fabric import bring_up
 
+            self.left_behind += _look_after()
             worker = os.environ.get("PYTEST_XDIST_WORKER", "")
             name = f"pytest-{self._lab.name}-{os.getpid()}{f'-{worker}' if worker else ''}"
             self._fabric = bring_up(self._lab, name=name, logs=self._logs)
@@ -48,3 +51,15 @@ class FabricPool:
         if self._fabric is not None:
             self._fabric.close()
             self._fabric = None
+
+
+def _look_after() -> list[str]:
+    """Put right what processes that died have left broken on running fabrics; it is told, and fails no test."""
+    from testbed.fabric.netns.fabric import visiting
+    from testbed.faults.heal import heal
+    from testbed.faults.journal import Journal
+
+    try:
+        return [line for outcome in heal(Journal(), visiting) for line in outcome.lines()]
+    except BedError as error:
+        return [f"what was left behind cannot be looked for: {error.message}"]

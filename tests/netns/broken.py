@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 
+from tests.netns.loss import nft
+
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.lab import Port
 from testbed.localise.elements import Element, Kind
 from testbed.record import Event
-from tests.netns.loss import nft
 
 _numbers = itertools.count()
 ALL = Fraction(1)

@@ -133,6 +133,41 @@ def test_a_claim_whose_end_cannot_be_carried_out_is_listed_as_unhealed_until_it_
     assert tiny.client.status()["unhealed"] == []
 
 
+CLAIM = {"resource": "garbage", "alone": False, "after": [], "tolerated": [], "closes": None}
+GARBAGE: dict[str, dict[str, object]] = {
+    "of no namespace": {"do": [[None, 99, 8]], "do_signals": [], "base": [[None, -1, 8]], "base_signals": []},
+    "no messages": {"do": [[None, 0, 8]], "do_signals": [], "base": [[None, 0, 8]], "base_signals": []},
+    "a namespace that is no number": {"do": [[None, "x", 8]], "do_signals": [], "base": [], "base_signals": []},
+    "signals to nobody": {"do": [], "do_signals": [[1, 9]], "base": [], "base_signals": [[2**70, 9], [3, 2**70]]},
+    "of itself": {"do": [], "do_signals": [], "base": [["garbage", 0, 0]], "base_signals": [], "after": ["garbage"]},
+    "without its parts": {},
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_claims_that_are_none_cost_nobody_the_fabric(tiny: NetnsFabric, garbage: dict[str, object]) -> None:
+    with connect(tiny) as client:
+        channel.send(
+            client, {"op": "claim", "id": "F", "what": "garbage", "claims": [{**CLAIM, **garbage}]}, b"\xff" * 16
+        )
+        channel.receive(client)
+    wait_until(lambda: tiny.client.claims()[0] == [], "its claims were released")
+    # What cannot be restored is kept to be tried again; here until something that can takes its place.
+    tiny.client.claim("F0-3", "sense", [ClaimRequest("garbage")])
+    tiny.client.release("F0-3", ["garbage"])
+    assert tiny.client.status()["unhealed"] == []
+
+
+def test_a_signal_that_is_none_is_refused_and_its_claim_with_it(tiny: NetnsFabric) -> None:
+    process = tiny.host("h0").popen(["sleep", "60"])
+    wrong = ClaimRequest("process h0", do_signals=[(process.pid, 999)], base_signals=[(process.pid, 999)])
+    with pytest.raises(InfrastructureError, match="process h0, request 0"):
+        tiny.client.claim("F0-4", "a wrong signal", [wrong])
+    tiny.client.claim("F0-5", "sense", [ClaimRequest("process h0")])
+    tiny.client.release("F0-5", ["process h0"])
+    process.stop(0.0)
+
+
 def test_descriptors_a_client_sends_along_are_closed(tiny: NetnsFabric, client: socket.socket) -> None:
     held = Path(f"/proc/{tiny.client.keeper_pid}/fd")
     channel.send(client, {"op": "hello"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from testbed.fabric.conditions import ALL, AtRandom, Corrupt, Drop, Duplicate, Effect, Listed, MarkEcn, Rule, Selection
-from testbed.fabric.netns import messages, rules
+from testbed.fabric.netns import messages, queues, rules
 from testbed.fabric.netns.batches import words
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.state import Shaper
@@ -58,7 +58,7 @@ def _trials() -> dict[str, _Trial]:
             _FULL,
         ),
         "delay": _Trial(
-            [messages.netem(_LOOPBACK_INDEX, 0.001, 0.0, below_shaper=False)],
+            [queues.netem(_LOOPBACK_INDEX, 0.001, 0.0, below_shaper=False)],
             "has no netem, which delay and jitter need",
             _FULL,
         ),

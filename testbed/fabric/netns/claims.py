@@ -19,9 +19,10 @@ from testbed.fabric.conditions import (
     RouteMissing,
     Rule,
 )
-from testbed.fabric.netns import build, messages, rules
+from testbed.fabric.netns import build, messages, queues, rules
 from testbed.fabric.netns.batches import ClaimRequest, Part
-from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
+from testbed.fabric.netns.foreign import ForeignProcess
+from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, Shaper
 from testbed.lab import Port
 
@@ -161,7 +162,7 @@ def _rate(fabric: NetnsFabric, condition: RateReduced) -> ClaimRequest:
         )
     least = _LEAST_PACKETS * fabric.lab.link.mtu
     limit = max(least, round(octets * _QUEUE_S)) if planned is None else planned.limit
-    back = messages.root_delete(index) if planned is None else messages.shaper(planned, fabric.plan.burst)
+    back = queues.root_delete(index) if planned is None else messages.shaper(planned, fabric.plan.burst)
     return ClaimRequest(
         queue_resource(condition.port),
         do=[Part(namespace, [messages.shaper(Shaper(index, "tbf", octets, limit), fabric.plan.burst)])],
@@ -172,8 +173,8 @@ def _rate(fabric: NetnsFabric, condition: RateReduced) -> ClaimRequest:
 def _delay(fabric: NetnsFabric, condition: Delayed) -> ClaimRequest:
     namespace, index = _place(fabric, condition.port)
     planned = _shaper(fabric, condition.port)
-    do = messages.netem(index, condition.delay_s, condition.jitter_s, below_shaper=planned is not None)
-    away = Part(namespace, [messages.root_delete(index)])
+    do = queues.netem(index, condition.delay_s, condition.jitter_s, below_shaper=planned is not None)
+    away = Part(namespace, [queues.root_delete(index)])
     if planned is None:
         # At the root, where a shaper would have to be as well.
         return ClaimRequest(queue_resource(condition.port), do=[Part(namespace, [do])], base=[away], alone=True)

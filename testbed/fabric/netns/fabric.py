@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
+import secrets
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -15,19 +17,20 @@ from typing import Self
 from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
-from testbed.fabric.netns import build, capabilities, counters, ordinary, processes, rules
+from testbed.fabric.netns import build, capabilities, counters, foreign, leftovers, ordinary
 from testbed.fabric.netns.build import Compare, Progress
-from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.client import KeeperClient, running_fabrics
 from testbed.fabric.netns.disturbed import Disturbed
 from testbed.fabric.netns.disturbed import by_node as disturbances
-from testbed.fabric.netns.imposed import NetnsImposed
+from testbed.fabric.netns.foreign import ForeignProcess
+from testbed.fabric.netns.imposed import NetnsImposed, fault_counters
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
-from testbed.fabric.netns.processes import ForeignProcess, NetnsProcess
+from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
-from testbed.lab import Lab, Link, Port, Tier
+from testbed.lab import Lab, Link, Tier
 from testbed.record import CounterReading, Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
@@ -62,11 +65,19 @@ def bring_up(
         planned = plan(lab, addresses)
         client.greet()
         cannot_mark = build.build(client, planned, topology.switches, progress)
-        client.note({"lab": lab.model_dump(mode="json"), "runner": os.getpid(), "cannot_mark": cannot_mark})
+        instance = secrets.token_hex(8)
+        client.note(
+            {
+                "lab": lab.model_dump(mode="json"),
+                "runner": os.getpid(),
+                "cannot_mark": cannot_mark,
+                "instance": instance,
+            }
+        )
     except BaseException:
         client.close()
         raise
-    return NetnsFabric(client, lab, addresses, planned, label, logs, cannot_mark)
+    return NetnsFabric(client, lab, addresses, planned, label, logs, cannot_mark, instance)
 
 
 def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
@@ -90,7 +101,20 @@ def attach(name: str, *, logs: Path | None = None) -> NetnsFabric:
     cannot_mark = notes.get("cannot_mark")
     if cannot_mark is not None:
         planned.without_marking()
-    return NetnsFabric(client, lab, addresses, planned, name, logs, cannot_mark)
+    return NetnsFabric(client, lab, addresses, planned, name, logs, cannot_mark, notes.get("instance", ""))
+
+
+@contextlib.contextmanager
+def visiting(name: str) -> Iterator[NetnsFabric | None]:
+    """The running fabric of a name while the context lasts; None where none runs. Raises as :func:`attach` does."""
+    if name not in running_fabrics():
+        yield None
+        return
+    fabric = attach(name)
+    try:
+        yield fabric
+    finally:
+        fabric.client.close()
 
 
 class NetnsFabric:
@@ -108,6 +132,7 @@ class NetnsFabric:
         name: str,
         logs: Path | None,
         cannot_mark: str | None,
+        instance: str,
     ) -> None:
         self.client = client
         self.plan = planned
@@ -116,6 +141,7 @@ class NetnsFabric:
         self._name = name
         self._logs = logs
         self._cannot_mark = cannot_mark
+        self._instance = instance
         self._logged: dict[str, int] = {}
         #: What runs on nodes by this object's doing, as long as somebody has the handle.
         self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
@@ -131,6 +157,11 @@ class NetnsFabric:
     def name(self) -> str:
         """What other processes find it under."""
         return self._name
+
+    @property
+    def instance(self) -> str:
+        """What tells it from another fabric of its name."""
+        return self._instance
 
     def environment(self, node: str) -> dict[str, str]:
         """Variables that tell a program on a node where it is."""
@@ -204,19 +235,7 @@ class NetnsFabric:
 
     def process(self, name: str) -> NetnsProcess | ForeignProcess:
         """A process that runs on a node, by ``NODE/PROGRAM`` or ``NODE/PID``; see the protocol."""
-        node, _, wanted = name.partition("/")
-        namespace = self.node(node).namespace
-        running = [each for each in processes.listing(self.client) if each["namespace"] == namespace]
-        found = [each for each in running if wanted in (str(each["pid"]), Path(each["argv"][0]).name)]
-        if len(found) != 1:
-            names = [f"{node}/{each['pid']} ({' '.join(each['argv'])[:60]})" for each in running]
-            raise UsageError(
-                f"{len(found)} processes on {node} are {wanted or 'not named'}",
-                found=name,
-                expected="one of: " + ", ".join(names) if names else f"something that runs on {node}; nothing does",
-            )
-        ours = [process for process in self.started if process.pid == found[0]["pid"] and process.poll() is None]
-        return ours[0] if ours else ForeignProcess(self.client, node, found[0]["pid"], tuple(found[0]["argv"]))
+        return foreign.find(self, name)
 
     def impose(self, what: str, conditions: Sequence[Condition]) -> NetnsImposed:
         """Put conditions in force together; see the protocol."""
@@ -228,14 +247,7 @@ class NetnsFabric:
 
     def fault_counters(self) -> Sequence[FaultCounter]:
         """What the rules in force have done so far, whoever imposed them; see the protocol."""
-        found: list[tuple[str, Port, str, str]] = []
-        for claim in self.client.claims()[0]:
-            kind, *told = claim.resource.split()
-            if kind == "rule":
-                found.append((claim.id, Port(*told[0].split(":")), told[1], told[2]))
-        nodes = {port.node for _, port, _, _ in found}
-        counts = {node: rules.counts(self.client, self.plan.namespaces[node]) for node in nodes}
-        return [FaultCounter(fault, port, what, counts[port.node].get(table, 0)) for fault, port, table, what in found]
+        return fault_counters(self)
 
     def set_link(self, link: Link, *, up: bool) -> Event:
         """Take a link down, or up and everything that hung on it back; see the protocol.
@@ -281,6 +293,10 @@ class NetnsFabric:
         compare = self._comparing(None) if beside_faults else None
         wrong = build.find_differences(self.client, self.plan, list(self.plan.namespaces), compare)
         return [f"{node}: {line}" for node, lines in wrong.items() for line in lines]
+
+    def heal(self, dead: Collection[int]) -> list[str]:
+        """Have what processes that are gone left behind put right; see the protocol."""
+        return leftovers.heal(self, dead)
 
     def log_path(self, name: str) -> Path | None:
         """A file for the log of a process called ``name``, numbered where that is taken; None without a log folder."""

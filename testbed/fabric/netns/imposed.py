@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from testbed.errors import InfrastructureError, UnhealedError
-from testbed.fabric.conditions import Condition, Delayed, Misrouted, PortDown, RateReduced, RouteMissing, Rule
+from testbed.fabric.conditions import (
+    Condition,
+    Delayed,
+    FaultCounter,
+    Misrouted,
+    PortDown,
+    RateReduced,
+    RouteMissing,
+    Rule,
+)
 from testbed.fabric.netns import claims, messages, rules
 from testbed.lab import Port
 from testbed.record import now_ns
@@ -106,3 +115,15 @@ class NetnsImposed:
             elif isinstance(condition, RateReduced | Delayed | Rule):
                 nodes.append(condition.port.node)
         return list(dict.fromkeys(nodes))
+
+
+def fault_counters(fabric: NetnsFabric) -> list[FaultCounter]:
+    """See :meth:`testbed.fabric.protocols.Fabric.fault_counters`."""
+    found: list[tuple[str, Port, str, str]] = []
+    for claim in fabric.client.claims()[0]:
+        kind, *told = claim.resource.split()
+        if kind == "rule":
+            found.append((claim.id, Port(*told[0].split(":")), told[1], told[2]))
+    nodes = {port.node for _, port, _, _ in found}
+    counts = {node: rules.counts(fabric.client, fabric.plan.namespaces[node]) for node in nodes}
+    return [FaultCounter(fault, port, what, counts[port.node].get(table, 0)) for fault, port, table, what in found]

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from testbed.fabric.netns.netlink import HEAD, attribute
 from testbed.fabric.netns.state import Action, Address, Device, Neighbour, Route, Shaper
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR = 16, 18, 20
-RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC, RTM_DELQDISC = 24, 25, 28, 36, 37
+RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWNEIGH, RTM_NEWQDISC = 24, 25, 28, 36
 NLM_F_REQUEST, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x100, 0x200, 0x400
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _SKIP_STATS = 1 << 3
@@ -295,31 +294,3 @@ def _shaper(rate: int, limit: int, burst: int) -> _Template:
 def shaper(entry: Shaper, burst: int) -> bytes:
     """Shape an interface with a token bucket; ``burst`` in bytes, at least one packet."""
     return _shaper(entry.rate, entry.limit, burst)(index=_U32(entry.ifindex))
-
-
-_TCMSG = struct.Struct("=BxxxiIII")
-_ROOT, _SHAPER_CLASS = 0xFFFF_FFFF, 1 << 16 | 1
-_NETEM_HANDLE = 2 << 16
-_TCA_KIND, _TCA_OPTIONS, _NETEM_LATENCY64, _NETEM_JITTER64 = 1, 2, 10, 11
-#: Packets that may be under way in a delayed link; netem's own default of 1,000 would lose some unsaid.
-_NETEM_LIMIT = 1 << 20
-
-
-def _qdisc(kind: int, flags: int, body: bytes) -> bytes:
-    return HEAD.pack(HEAD.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
-
-
-def root_delete(index: int) -> bytes:
-    """Give an interface the kernel's default queue again."""
-    return _qdisc(RTM_DELQDISC, 0, _TCMSG.pack(0, index, 0, _ROOT, 0))
-
-
-def netem(index: int, delay_s: float, jitter_s: float, *, below_shaper: bool) -> bytes:
-    """Delay what leaves an interface, before its shaper's bucket where it has one."""
-    place = _TCMSG.pack(0, index, _NETEM_HANDLE, _SHAPER_CLASS if below_shaper else _ROOT, 0)
-    # struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter; times in the attributes below instead.
-    options = struct.pack("=6I", 0, _NETEM_LIMIT, 0, 0, 0, 0)
-    options += attribute(_NETEM_LATENCY64, struct.pack("=q", round(delay_s * 1e9)))
-    options += attribute(_NETEM_JITTER64, struct.pack("=q", round(jitter_s * 1e9)))
-    body = place + attribute(_TCA_KIND, b"netem\0") + attribute(_TCA_OPTIONS, options)
-    return _qdisc(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
@@ -135,30 +134,6 @@ class NetnsProcess:
         if self._returncode is None:
             os.close(self._status)
         os.close(self._output)
-
-
-class ForeignProcess:
-    """A process in a namespace that somebody else started, as the keeper knows it."""
-
-    def __init__(self, client: KeeperClient, node: str, pid: int, argv: tuple[str, ...]) -> None:
-        self._client = client
-        self.node = node
-        self.pid = pid
-        self.argv = argv
-
-    def poll(self) -> int | None:
-        """None while it runs; its exit code is told to who started it alone, and is 0 here."""
-        return None if any(each["pid"] == self.pid for each in listing(self._client)) else 0
-
-    def signal(self, number: signal.Signals) -> None:
-        """Signal it and what it started. No error when it has ended."""
-        self._client.request({"op": "signal", "pid": self.pid, "signal": int(number)})
-
-
-def listing(client: KeeperClient) -> list[dict[str, Any]]:
-    """What runs in the namespaces: ``pid``, ``namespace`` and ``argv`` of each."""
-    found: list[dict[str, Any]] = client.request({"op": "processes"})[0]["processes"]
-    return found
 
 
 def start(

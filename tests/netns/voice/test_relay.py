@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from testbed.voice import stun
 from testbed.voice.keys import Keys
 from tests.netns.voice.relays import RTP, Client, RelayProcess, Transceiver, call, relay, until_dropped
-from tests.netns.waiting import wait_until
 
 KEYS = Keys.make()
 
@@ -39,7 +34,9 @@ def client(running: RelayProcess, transceiver: Transceiver) -> Iterator[Client]:
     assert transceiver.silent(0.05), "a datagram that no test has taken"
 
 
-def test_a_call_is_routed_by_the_ufrag_and_then_by_the_clients_address(client: Client, transceiver: Transceiver) -> None:
+def test_a_call_is_routed_by_the_ufrag_and_then_by_the_clients_address(
+    client: Client, transceiver: Transceiver
+) -> None:
     call(client, transceiver)
     for payload in (RTP, b"\x16\xfe\xfd dtls", b"\x80" + b"r" * 1499, b"\xbf"):
         client.send(payload)

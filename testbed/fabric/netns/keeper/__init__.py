@@ -2,5 +2,5 @@
 
 Standard library only, so that it starts in some 30 ms and stays single-threaded, which entering a user
 namespace requires. It knows nothing of labs: it makes namespaces, passes netlink messages into them, runs
-processes in them and keeps the undo list of whoever changes something.
+processes in them and keeps what restores whatever a client changes.
 """

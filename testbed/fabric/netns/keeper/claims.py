@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from testbed.fabric.netns.keeper.children import Children
@@ -19,7 +18,7 @@ from testbed.fabric.netns.keeper.namespaces import Namespaces
 
 
 class Part(NamedTuple):
-    """Netlink messages for a namespace; ``resource``: while that is claimed, its claim is put in force instead."""
+    """Netlink messages for a namespace; ``resource``: in a base, its claim is put in force instead while it has one."""
 
     resource: str | None
     namespace: int
@@ -73,11 +72,12 @@ class Claim(NamedTuple):
     wanted: Wanted
 
 
-@dataclass
 class _Resource:
-    base: Action
-    tolerated: frozenset[int]
-    claims: list[Claim] = field(default_factory=list)
+    # No dataclass: importing those takes a third of the keeper's start.
+    def __init__(self, base: Action, tolerated: frozenset[int]) -> None:
+        self.base = base
+        self.tolerated = tolerated
+        self.claims: list[Claim] = []
 
 
 class Unhealed(NamedTuple):
@@ -154,7 +154,7 @@ class Claims:
         for resource, failed in list(self._unhealed.items()):
             # Claimed again, it is restored with that claim's end.
             if resource not in self._resources:
-                self._note(resource, failed.what, failed, self._execute(resource, failed.base, failed.tolerated))
+                self._note(resource, failed.what, failed, self._restore(resource, failed.base, failed.tolerated))
 
     def closed(self, namespace: int) -> str | None:
         """What keeps processes from being started in a namespace; None where nothing does."""
@@ -184,7 +184,7 @@ class Claims:
         if resource.claims:
             return self._put_in_force(name) if was_in_force else []
         del self._resources[name]
-        refused = self._execute(name, resource.base, resource.tolerated)
+        refused = self._restore(name, resource.base, resource.tolerated)
         failed = Unhealed(mine[-1].what, "", resource.base, resource.tolerated)
         self._note(name, mine[-1].what, failed, refused)
         return refused + self._follow(name)
@@ -207,13 +207,20 @@ class Claims:
                 refused += self._execute(other, top.action, top.tolerated)
         return refused
 
-    def _execute(self, name: str, action: Action, tolerated: frozenset[int]) -> list[Refused]:
+    def _restore(self, name: str, base: Action, tolerated: frozenset[int]) -> list[Refused]:
+        """Carry a base out, but where it covers what is claimed."""
         refused: list[Refused] = []
-        for part in action.parts:
+        for part in base.parts:
             if part.resource is not None and part.resource in self._resources:
                 top = self._resources[part.resource].claims[-1].wanted
                 refused += self._execute(part.resource, top.action, top.tolerated)
-                continue
+            else:
+                refused += self._execute(name, Action((part,)), tolerated)
+        return refused + self._execute(name, Action(signals=base.signals), tolerated)
+
+    def _execute(self, name: str, action: Action, tolerated: frozenset[int]) -> list[Refused]:
+        refused: list[Refused] = []
+        for part in action.parts:
             try:
                 found = self._namespaces.execute(part.namespace, part.messages)
             except (OSError, ValueError) as error:
@@ -225,5 +232,8 @@ class Claims:
                 if entry.errno not in tolerated
             ]
         for pid, number in action.signals:
-            self._children.signal(pid, number)
+            try:
+                self._children.signal(pid, number)
+            except (OSError, OverflowError) as error:
+                refused.append(Refused(name, -1, 0, getattr(error, "errno", None) or 0, str(error)))
         return refused

@@ -212,7 +212,8 @@ class Service:
         return {"stamps": stamps, "refused": refused}, b""
 
     def _do_release(self, request: Message, _payload: bytes, _fds: list[int], client: int) -> _Answer:
-        stamps, refused = self._claims.release(client, request["id"], request["resources"])
+        resources = [str(resource) for resource in request["resources"]]
+        stamps, refused = self._claims.release(client, str(request["id"]), resources)
         return {"stamps": stamps, "refused": refused}, b""
 
     def _do_claims(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
@@ -277,19 +278,21 @@ def _wanted(claims: list[Message], payload: bytes) -> list[Wanted]:
         nonlocal start
         made = []
         for resource, namespace, length in parts:
-            made.append(Part(resource, namespace, payload[start : start + length]))
-            start += length
-        return Action(tuple(made), tuple((pid, number) for pid, number in signals))
+            # Checked here: once claimed, nothing of it may fail but in the kernel.
+            place, end = int(namespace), start + int(length)
+            made.append(Part(None if resource is None else str(resource), place, payload[start:end]))
+            start = end
+        return Action(tuple(made), tuple((int(pid), int(number)) for pid, number in signals))
 
     return [
         Wanted(
-            claim["resource"],
+            str(claim["resource"]),
             action(claim["do"], claim["do_signals"]),
             action(claim["base"], claim["base_signals"]),
-            claim["alone"],
+            bool(claim["alone"]),
             frozenset(claim["after"]),
             frozenset(claim["tolerated"]),
-            claim["closes"],
+            None if claim["closes"] is None else int(claim["closes"]),
         )
         for claim in claims
     ]
