@@ -91,7 +91,7 @@ def balance(
 
 
 def _where(remainder: int, unread: int, ruled: int) -> str:
-    if ruled or not remainder:
+    if ruled or remainder <= 0:
         return ""
     if unread == remainder:
         return "before it was routed"
