@@ -9,7 +9,10 @@ from testbed.addressing import AddressPlan, Path
 from testbed.lab import Lab
 from testbed.record import CounterReading, CounterRow, Counts, HostTraffic
 
-Fate = Literal["arrives", "foreign", "queue", "dark", "hop limit", "purged", "vanishes", "waits", "ring", "unheard"]
+Fate = Literal[
+    "arrives", "foreign", "queue", "dark", "hop limit", "purged", "vanishes", "stolen", "waits", "ring", "unheard"
+]
+_IP = ("InReceives", "OutForwDatagrams", "OutRequests", "InHdrErrors", "InUnknownProtos")
 #: What can become of a packet at a switch and is counted there.
 COUNTED: tuple[Fate, ...] = ("foreign", "queue", "dark", "hop limit")
 
@@ -39,7 +42,7 @@ class Numbers:
         """All counters as they are now."""
         rows = []
         for node in self.lab.topology.nodes:
-            keys = [(Counts.IP, "", name) for name in ("InReceives", "OutRequests", "InHdrErrors", "InUnknownProtos")]
+            keys = [(Counts.IP, "", name) for name in _IP]
             for port in self.lab.topology.ports(node):
                 names = ("received", "sent", "not sent", "carrier losses")
                 keys += [(Counts.PORT, port.name, name) for name in names]
@@ -70,7 +73,7 @@ class Numbers:
                 self.add(node, Counts.IP, "", "InReceives")
             link = path.links[number]
             near, far = (link.a, link.b) if link.a.node == node else (link.b, link.a)
-            if number == at and not self._goes_on(node, near.name, fate):
+            if number and not self._goes_on(node, near.name, fate if number == at else "arrives"):
                 return
             self.add(node, Counts.PORT, near.name, "sent")
             self.add(far.node, Counts.PORT, far.name, "received")
@@ -86,7 +89,9 @@ class Numbers:
         }
         if fate in counted:
             self.add(node, *counted[fate])
-        return fate not in counted and fate not in ("purged", "vanishes")
+        if fate not in ("foreign", "hop limit", "vanishes"):
+            self.add(node, Counts.IP, "", "OutForwDatagrams")
+        return fate not in counted and fate not in ("purged", "stolen", "vanishes")
 
     def _at_host(self, host: str, fate: Fate) -> None:
         self.add(host, Counts.IP, "", "InReceives")

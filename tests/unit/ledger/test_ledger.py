@@ -24,6 +24,7 @@ CAUSES = {
     "ring": edges.RING_FULL,
     "unheard": edges.NOBODY,
 }
+VANISHED: dict[Fate, str] = {"vanishes": "when it was routed", "stolen": "after it was routed"}
 OF_A_PORT = ("queue", "dark")
 
 
@@ -43,7 +44,7 @@ def path(numbers: Numbers, ev: int = 0, src: str = "h0", dst: str = "h2") -> Pat
 
 
 def adds_up(ledger: Ledger) -> bool:
-    left = ledger.sent + ledger.others_sent
+    left = ledger.sent + ledger.copies + ledger.others_sent
     right = ledger.delivered + ledger.others_received + ledger.dropped + ledger.in_flight
     return left == right + sum(one.packets for one in ledger.remainders)
 
@@ -86,18 +87,18 @@ def test_every_packet_is_found_where_it_ended(plan: list[tuple[tuple[str, str], 
 
 
 @settings(deadline=None, max_examples=60)
-@given(packets, st.integers(1, 9), st.integers(1, 3))
+@given(packets, st.integers(1, 9), st.integers(1, 3), st.sampled_from(list(VANISHED)))
 def test_what_vanishes_is_a_remainder_of_the_node_that_it_vanished_in(
-    plan: list[tuple[tuple[str, str], int, str, int]], hidden: int, at: int
+    plan: list[tuple[tuple[str, str], int, str, int]], hidden: int, at: int, how: Fate
 ) -> None:
     numbers = Numbers()
     for (src, dst), number, fate, where in plan:
         numbers.send(path(numbers, numbers.addresses.evs(src, dst)[number], src, dst), cast(Fate, fate), where)
     for _ in range(hidden):
-        numbers.send(path(numbers), "vanishes", at)
+        numbers.send(path(numbers), how, at)
     ledger = drawn(numbers)
     (remainder,) = ledger.remainders
-    assert (remainder.place.partition(",")[0], remainder.packets) == (path(numbers).nodes[at], hidden)
+    assert (remainder.place, remainder.packets) == (f"{path(numbers).nodes[at]}, {VANISHED[how]}", hidden)
     assert ledger.unexplained == hidden
     assert adds_up(ledger)
 
@@ -129,6 +130,12 @@ def test_a_queue_does_not_explain_more_than_it_holds(numbers: Numbers) -> None:
     assert drawn(numbers, smallest=900).unexplained == 0
 
 
+def test_what_vanished_in_routing_was_in_no_queue(numbers: Numbers) -> None:
+    numbers.add("p0-t0-0", Counts.PORT, "t1-0", "carrier losses")
+    numbers.send(path(numbers), "vanishes", 1)
+    assert drawn(numbers).unexplained == 1
+
+
 def test_what_vanished_before_it_was_routed_was_in_no_queue(numbers: Numbers) -> None:
     numbers.add("p0-t0-0", Counts.PORT, "t1-0", "carrier losses")
     numbers.send(path(numbers), "vanishes", 1)
@@ -148,6 +155,20 @@ def test_drops_of_rules_that_are_gone_are_passed_in_and_those_that_are_there_cou
     ledger = draw_up(LAB, Numbers().reading(), there, numbers.traffic(), smallest=100, extra=[told])
     assert ledger.unexplained == 0
     assert [(drop.cause, drop.packets) for drop in ledger.drops] == [("rule gray", 4)]
+
+
+def test_copies_that_a_rule_made_are_passed_in_as_drops_below_zero(numbers: Numbers) -> None:
+    numbers.send(path(numbers))
+    numbers.send(path(numbers))
+    numbers.sent["h0"] -= 1
+    numbers.add("h0", Counts.IP, "", "OutRequests", -1)
+    numbers.add("h0", Counts.PORT, "p0", "sent", -1)
+    numbers.add("p0-t0-0", Counts.PORT, "d0", "received", -1)
+    numbers.add("p0-t0-0", Counts.IP, "", "InReceives", -1)
+    assert drawn(numbers).unknown == "more came out than went in: p0-t0-0 by 1"
+    ledger = drawn(numbers, extra=[Drop("p0-t0-0:t1-0", "rule twice", -1, "p0-t0-0")])
+    assert (ledger.sent, ledger.copies, ledger.delivered, ledger.unknown, ledger.drops) == (1, 1, 2, "", ())
+    assert adds_up(ledger)
 
 
 def test_refused_packets_end_at_the_port_they_were_for(numbers: Numbers) -> None:
