@@ -178,7 +178,7 @@ class AttributionRecord(Part):
 
 
 class LedgerRecord(Part):
-    """The sums behind `drops`: sent + copies + others_sent = delivered + others_received + drops + in_flight + remainders."""
+    """The sums: sent + copies + others_sent = delivered + others_received + drops + in_flight + remainders."""
 
     sent: Annotated[Count, Field(description="Packets the workload offered, refused ones included.")]
     delivered: Annotated[Count, Field(description="Packets its sockets received, copies included.")]

@@ -30,8 +30,8 @@ _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _STATS2, _QUEUE = 7, 3
 _QUEUE_STATS = struct.Struct("=III")
 
-#: Of /proc/net/snmp6. What is not here counts what others count too, or bytes. Where ``OutForwDatagrams`` counts depends
-#: on the kernel, but nothing reaches a port's queue without it.
+#: Of /proc/net/snmp6. What is not here counts what others count too, or bytes. Where ``OutForwDatagrams`` counts
+#: depends on the kernel, but nothing reaches a port's queue without it.
 _IP = (
     "InReceives",
     "InHdrErrors",
