@@ -12,6 +12,7 @@ import numpy.typing as npt
 from testbed.addressing import Path
 from testbed.lab import Lab
 from testbed.ledger.attribution import Attribution, Lost, attribute
+from testbed.ledger.edges import REFUSED
 from testbed.ledger.ledger import Ledger, draw_up
 from testbed.measure.definitions import Report
 from testbed.record import Drop, Figure
@@ -87,7 +88,7 @@ def _places(ledger: Ledger) -> str:
 
 def _on_the_way(drops: Sequence[Drop]) -> list[Drop]:
     """Without what the sender's own kernel refused: its samples say of each packet that it was."""
-    return [drop for drop in drops if not drop.cause.startswith("refused")]
+    return [drop for drop in drops if not drop.cause.startswith(REFUSED)]
 
 
 def _lost(flows: _Workload, sent: SentArray, arrivals: ArrivalArray) -> list[Lost]:

@@ -11,11 +11,7 @@ MOST_ATTRIBUTIONS = 2_000
 
 def drop_records(accounts: Accounts) -> tuple[DropRecord, ...]:
     """Every place that dropped packets."""
-    return tuple(
-        DropRecord(hop=drop.hop, cause=drop.cause, packets=drop.packets)
-        for drop in accounts.ledger.drops
-        if drop.packets > 0
-    )
+    return tuple(DropRecord(hop=drop.hop, cause=drop.cause, packets=drop.packets) for drop in accounts.ledger.drops)
 
 
 def ledger_record(accounts: Accounts) -> LedgerRecord:
@@ -28,6 +24,7 @@ def ledger_record(accounts: Accounts) -> LedgerRecord:
         in_flight=ledger.in_flight,
         others_sent=ledger.others_sent,
         others_received=ledger.others_received,
+        copies=ledger.copies,
         remainders=tuple(RemainderRecord(place=one.place, packets=one.packets) for one in ledger.remainders),
         unknown=ledger.unknown,
         attributions=tuple(

@@ -14,6 +14,7 @@ NOT_TAKEN = "not taken at the other end: larger than its MTU, or its kernel's ba
 WRONG_ADDRESS = "for another link-layer address: its neighbour was missing at the other end"
 FOREIGN = "no route for its uSID"
 PURGED = "purged from the queue when carrier was lost"
+_ON_ARRIVAL, _IN_ROUTING, _ON_LEAVING = "before it was routed", "when it was routed", "after it was routed"
 _IP_CAUSES = {
     "InHdrErrors": "hop limit exceeded, or a malformed IPv6 header",
     "InTooBigErrors": "larger than the MTU of the next link",
@@ -72,13 +73,20 @@ def balance(
         # Multicast is delivered without being counted as that, unless somebody listens.
         arrived = max(changes.ip("InMcastPkts"), changes.ip("InDelivers"))
     left = changes.total(Counts.PORT, "sent") + waiting + (full if is_host else 0)
-    remainder = came + originated - left - arrived - sum(drop.packets for drop in drops)
+    lost = sum(drop.packets for drop in drops)
     ruled = changes.total(Counts.RULE, "") + sum(drop.packets for drop in extra)
+    remainder = came + originated - left - arrived - lost
+    # Those of it that came in and were not routed, and those that were routed and did not leave.
     unread = came - changes.ip("InReceives") - wrong_address
-    purged = _purged(changes, remainder - max(unread - ruled, 0), queue_packets)
+    at_ports = changes.total(Counts.PORT, "sent") + changes.total(Counts.PORT, "not sent") + full + waiting
+    unsent = changes.ip("OutForwDatagrams") + originated - at_ports
+    purged = _purged(changes, min(remainder - max(unread - ruled, 0), unsent), queue_packets)
     if purged is not None:
         drops.append(purged)
         remainder -= purged.packets
+        unsent -= purged.packets
+    # A packet too long for the next link counts as forwarded on some kernels.
+    known = remainder > 0 and not ruled and not changes.ip("InTooBigErrors")
     return NodeBalance(
         changes.name,
         tuple(drop for drop in drops if drop.packets),
@@ -86,16 +94,10 @@ def balance(
         arrived,
         waiting,
         remainder,
-        _where(remainder, unread, ruled),
+        {unread: _ON_ARRIVAL, unsent: _ON_LEAVING, remainder - unread - unsent: _IN_ROUTING}.get(remainder, "")
+        if known
+        else "",
     )
-
-
-def _where(remainder: int, unread: int, ruled: int) -> str:
-    if ruled or not remainder:
-        return ""
-    if unread == remainder:
-        return "before it was routed"
-    return "" if unread else "when it was routed or sent on"
 
 
 def _ports(changes: NodeChanges, *, is_host: bool, peers: frozenset[str]) -> Iterator[Drop]:
@@ -126,7 +128,8 @@ def _routing(changes: NodeChanges) -> Iterator[Drop]:
 def _purged(changes: NodeChanges, packets: int, queue_packets: int) -> Drop | None:
     """Packets that can only have been in a queue that the kernel emptied: it counts none when carrier goes.
 
-    A queue can be taken for their place only if its port lost carrier, and if it could hold that many.
+    A queue can be taken for their place only if its port lost carrier, and if it could hold that many. ``packets`` were
+    routed and did not leave.
     """
     shaped = {port for port, _ in changes.each(Counts.QUEUE, "full")}
     lost = {port: times for port, times in changes.each(Counts.PORT, "carrier losses") if times and port in shaped}

@@ -11,6 +11,7 @@ from testbed.record import Drop, HostTraffic
 
 RING_FULL = "receive ring full"
 UNREAD = "in the receive ring when its endpoint ended"
+REFUSED = "refused by its own kernel"
 NOBODY = "nobody listened any more"
 KILLED = "its endpoint was killed"
 
@@ -90,7 +91,7 @@ def _refused(one: HostTraffic) -> list[Drop]:
         port = frozenset[str]() if plane is None else frozenset({f"p{plane}"})
         hop = one.host if plane is None else f"{one.host}:p{plane}"
         name = errno.errorcode.get(code, str(code))
-        drops.append(Drop(hop, f"refused by its own kernel: {name}", packets, one.host, leaving=port))
+        drops.append(Drop(hop, f"{REFUSED}: {name}", packets, one.host, leaving=port))
     return drops
 
 

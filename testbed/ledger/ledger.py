@@ -37,6 +37,7 @@ class Ledger:
         in_flight: packets that were still in queues.
         remainders: what is left, by place.
         others_sent, others_received: packets on the fabric that were not the workload's.
+        copies: packets that fault rules made beside those that were sent.
         unknown: why this decides nothing; empty where it does.
     """
 
@@ -47,6 +48,7 @@ class Ledger:
     remainders: tuple[Remainder, ...] = ()
     others_sent: int = 0
     others_received: int = 0
+    copies: int = 0
     unknown: str = ""
 
     @property
@@ -102,7 +104,7 @@ def draw_up(
         unheard={name: changes.node(name).ip("InUnknownProtos") for name in hosts},
         others_elsewhere=sum(one.originated for one in switches),
     )
-    drops = [*(drop for one in balances.values() for drop in one.drops), *edges.drops]
+    drops = [*(drop for one in balances.values() for drop in one.drops if drop.packets > 0), *edges.drops]
     remainders = [*_remainders(balances.values()), *_on_links(lab, changes)]
     remainders += [Remainder(f"{host}, at its sockets", packets) for host, packets in edges.remainders.items()]
     return Ledger(
@@ -113,6 +115,7 @@ def draw_up(
         tuple(remainders),
         edges.others_sent,
         edges.others_received + sum(one.arrived for one in switches),
+        -sum(min(drop.packets, 0) for drop in extra),
         _unknown(before, after, incomplete, changes, remainders),
     )
 

@@ -178,13 +178,14 @@ class AttributionRecord(Part):
 
 
 class LedgerRecord(Part):
-    """The sums behind `drops`: sent + others_sent = delivered + others_received + drops + in_flight + remainders."""
+    """The sums: sent + copies + others_sent = delivered + others_received + drops + in_flight + remainders."""
 
     sent: Annotated[Count, Field(description="Packets the workload offered, refused ones included.")]
     delivered: Annotated[Count, Field(description="Packets its sockets received, copies included.")]
     in_flight: Annotated[int, Field(description="Packets that queues held more than before.")] = 0
     others_sent: Annotated[int, Field(description="Packets on the fabric that were not the workload's.")] = 0
     others_received: int = 0
+    copies: Annotated[Count, Field(description="Packets that fault rules made beside those that were sent.")] = 0
     remainders: tuple[RemainderRecord, ...] = ()
     unknown: Annotated[Text, Field(description="Why the ledger decides nothing; empty where it does.")] = ""
     attributions: tuple[AttributionRecord, ...] = ()

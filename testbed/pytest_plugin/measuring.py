@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from testbed.experiment.transfers import TransfersMeasured
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
+    from testbed.record import Drop
     from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.path_probes import PathProbes
 
@@ -42,18 +43,20 @@ class Measure:
         self.taken: list[Measured] = []
 
     @overload
-    def __call__(self, flows: PathProbes, *faults: FaultScope) -> ProbesMeasured: ...
+    def __call__(self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = ()) -> ProbesMeasured: ...
     @overload
-    def __call__(self, flows: MrcTransfers, *faults: FaultScope) -> TransfersMeasured: ...
-    def __call__(self, flows: PathProbes | MrcTransfers, *faults: FaultScope) -> Measured:
+    def __call__(self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> TransfersMeasured: ...
+    def __call__(self, flows: PathProbes | MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> Measured:
         """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
+
+        ``drops``: packets that filter rules dropped whose counters went with them, for the ledger.
 
         Fails the test when a limit is not kept, when it cannot be known whether it is, and when the machine or its
         clock got in the way of the run.
         """
         from testbed.measure.limits import Outcome
 
-        measured = self._measured(flows, faults)
+        measured = self._measured(flows, faults, drops)
         self.taken.append(measured)
         self._keep(measured)
         outcomes = {judgement.outcome for judgement in measured.judgements}
@@ -64,16 +67,18 @@ class Measure:
             pytest.fail(UNKNOWN + "\n".join(measured.reasons), pytrace=False)
         return measured
 
-    def _measured(self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope]) -> Measured:
+    def _measured(
+        self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope], drops: Sequence[Drop]
+    ) -> Measured:
         from testbed.traffic.path_probes import PathProbes
 
         if isinstance(flows, PathProbes):
             from testbed.experiment.measurement import measure
 
-            return measure(self._lab, flows, faults)
+            return measure(self._lab, flows, faults, drops)
         from testbed.experiment.transfers import measure_transfers
 
-        return measure_transfers(self._lab, flows, faults)
+        return measure_transfers(self._lab, flows, faults, drops)
 
     def _keep(self, measured: Measured) -> None:
         """Write result, samples and page below ``--results``, where that is given."""

@@ -1,6 +1,6 @@
 """Every counter of a fabric that tells where packets are: one reading of all its nodes.
 
-What each counts, and what none does, was measured; ``docs/decisions/0011-ledger.md`` says it.
+What each counts, and what none does, was measured; ``docs/decisions/0012-ledger.md`` says it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _STATS2, _QUEUE = 7, 3
 _QUEUE_STATS = struct.Struct("=III")
 
-#: Of /proc/net/snmp6. What is not here counts what others count too, or bytes.
+#: Of /proc/net/snmp6. What is not here counts what others count too, or bytes. Where ``OutForwDatagrams`` counts
+#: depends on the kernel, but nothing reaches a port's queue without it.
 _IP = (
     "InReceives",
     "InHdrErrors",
@@ -41,6 +42,7 @@ _IP = (
     "InTruncatedPkts",
     "InDiscards",
     "InDelivers",
+    "OutForwDatagrams",
     "OutRequests",
     "InMcastPkts",
 )

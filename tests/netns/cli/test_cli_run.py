@@ -52,6 +52,12 @@ def test_a_run_measures_its_fault_and_can_be_run_again(lab: Path, fault: str) ->
     values = {figure.name: figure.value for figure in result.figures if figure.scope == "all"}
     assert values["lost_outside_faults"] == 0
     assert (values["lost"] or 0) > 0
+    assert result.ledger is not None
+    assert (result.unexplained_packets, result.ledger.unknown) == (0, "")
+    assert sum(drop.packets for drop in result.drops) == result.ledger.sent - result.ledger.delivered
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert ["unexplained", "0"] in told
+    assert any(words[:3] == ["lost", "at", result.drops[0].hop] for words in told)
     assert load_samples(result.samples[0], folder).sent.size == values["sent"]
     assert fault_record.subject in (folder / "index.html").read_text()
     assert f"Page: {folder / 'index.html'}" in done.stdout
