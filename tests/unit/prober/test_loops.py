@@ -13,7 +13,7 @@ from testbed.errors import LabError, UsageError
 from testbed.lab import Lab
 from testbed.localise.elements import Elements
 from testbed.traffic.prober.loops import Loop, Reach, loops
-from testbed.traffic.prober.schedule import schedule
+from testbed.traffic.prober.schedule import affordable, schedule
 from tests.unit.test_addressing_properties import SETTINGS, labs
 
 
@@ -98,6 +98,21 @@ def test_each_link_above_t0s_is_crossed_alike() -> None:
     )
     assert len(counts) == 256
     assert set(counts.values()) == {8}
+
+
+def test_probes_take_at_most_a_two_hundredth_of_a_shaped_link() -> None:
+    lab = Lab.load("laptop")
+    found = loops_of(lab)
+    made = schedule(found, lab.topology.hosts)
+    rate = affordable(made, found, 10_000_000)
+    made = schedule(found, lab.topology.hosts, rate)
+    probes = Counter(number for host in made.turns for turn in host for number in turn)
+    crossed: Counter[tuple[str, str]] = Counter()
+    for number, times in probes.items():
+        for hop in found[number].route().hops:
+            crossed[hop.tail, hop.head] += times
+    busiest = max(crossed.values()) / made.cycle_ns * 1e9
+    assert busiest * 170 * 8 == pytest.approx(0.005 * 10_000_000, rel=0.01)
 
 
 def test_ways_that_are_none_are_refused() -> None:
