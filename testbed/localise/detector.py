@@ -96,14 +96,14 @@ class Detector:
         for accused in cleared:
             del self.held[accused.column]
             self._excuse(self._elements.of(accused.column)[0], accused.last_hit_ns)
-        best_gain, best_start = 0.0, 0
+        best_gain, best_start, best_column = 0.0, 0, -1
         self.candidates = []
         for start in self._starts(horizon_ns):
             evidence = self._look(start, None)
             found = scan(self._elements, evidence, self._known(evidence))
             gain = float(found.gain.max())
             if gain > best_gain:
-                best_gain, best_start = gain, start
+                best_gain, best_start, best_column = gain, start, int(found.gain.argmax())
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
                 likely = found.rate >= self._least_rate
@@ -111,7 +111,7 @@ class Detector:
         named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:
-            named, withdrawn = self._judge(horizon_ns, best_start)
+            named, withdrawn = self._judge(horizon_ns, best_start, best_column)
         for each in self.held.values():
             self._measure(each, horizon_ns)
         return named, withdrawn, cleared
@@ -137,9 +137,13 @@ class Detector:
                     break
         return sorted(found)
 
-    def _judge(self, horizon_ns: int, start_ns: int) -> tuple[list[Accused], list[Accused]]:
-        """Weigh the explanations of a window, with young accusations in question again."""
+    def _judge(self, horizon_ns: int, start_ns: int, worst: int) -> tuple[list[Accused], list[Accused]]:
+        """Weigh the explanations of a window, with young accusations in question again.
+
+        So is one that has become worse: then it is itself the ``worst``, which explains most of what is left over.
+        """
         fresh = {column for column, each in self.held.items() if horizon_ns - each.named_ns < FRESH_NS}
+        fresh |= {worst} & self.held.keys()
         confidence, model, known = self._weigh(start_ns, fresh)
         accused = []
         for column, rate in model.rates.items():
@@ -152,6 +156,8 @@ class Detector:
                 continue
             if column in self.held:
                 self.held[column].confidence = sure
+                if column == worst:
+                    self.held[column].since_ns, self.held[column].hit = since, 0
             else:
                 accused.append(Accused(column, since, horizon_ns, sure, since))
         withdrawn = []
@@ -169,7 +175,7 @@ class Detector:
         weighed = explore(self._elements, evidence, known, self.threshold)
         confidence: dict[int, float] = {}
         for model, weight in weighed:
-            for column in model.rates:
+            for column in {twin for each in model.rates for twin in self._elements.twins[each]}:
                 confidence[column] = confidence.get(column, 0.0) + weight
         model = weighed[0][0] if weighed else Model({}, 0.0)
         for column, share in shares(self._elements, evidence, known, model).items():

@@ -55,7 +55,10 @@ class Elements:
         groups: the elements of each column; more than one where no probe can tell them apart: whenever one route passes
             one of them it passes the others, in the same proportion.
         column, route, times: one entry each for every column that a route passes, sorted by column.
-        everywhere: number of the last column, which stands for every link alike.
+        everywhere: number of the last column, which stands for every link alike; no route passes it where this cannot
+            be told from an element.
+        twins: for each column those that the very same routes pass, itself included, however often: a black hole of one
+            looks like one of another.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -67,8 +70,7 @@ class Elements:
                 counts[number] = counts.get(number, 0) + 1
         same: dict[tuple[tuple[int, float], ...], list[Element]] = {}
         for element, counts in passed.items():
-            least = min(counts.values())
-            same.setdefault(tuple((route, times / least) for route, times in counts.items()), []).append(element)
+            same.setdefault(_signature(counts), []).append(element)
         found = [sorted(group, key=lambda element: _ORDER.index(element.kind)) for group in same.values()]
         everywhere = Element(Kind.EVERYWHERE, "every link")
         self.groups: list[tuple[Element, ...]] = [*map(tuple, found), (everywhere,)]
@@ -76,20 +78,21 @@ class Elements:
         entries = [
             (column, route, times) for column, group in enumerate(found) for route, times in passed[group[0]].items()
         ]
-        entries += [(self.everywhere, number, len(route.hops)) for number, route in enumerate(routes)]
+        hops = {number: len(route.hops) for number, route in enumerate(routes)}
+        if _signature(hops) not in same:
+            entries += [(self.everywhere, number, times) for number, times in hops.items()]
         table = np.array(entries, np.int64).reshape(-1, 3)
         self.column: Indexes = np.ascontiguousarray(table[:, 0])
         self.route: Indexes = np.ascontiguousarray(table[:, 1])
         self.times: Counts = table[:, 2].astype(np.float64)
         self.starts: Indexes = np.searchsorted(self.column, np.arange(len(self.groups) + 1)).astype(np.int64)
-        self._by_name = {str(element): column for column, group in enumerate(self.groups) for element in group}
+        alike: dict[bytes, list[int]] = {}
+        for column in range(len(self.groups)):
+            alike.setdefault(self.of(column)[0].tobytes(), []).append(column)
+        self.twins: dict[int, list[int]] = {column: found for found in alike.values() for column in found}
 
     def __len__(self) -> int:
         return len(self.groups)
-
-    def column_of(self, element: Element) -> int | None:
-        """The column an element is in; None where no route passes it."""
-        return self._by_name.get(str(element))
 
     def of(self, column: int) -> tuple[Indexes, Counts]:
         """The routes that pass a column, and how often."""
@@ -102,6 +105,12 @@ class Elements:
             np.float64
         )
         return totals
+
+
+def _signature(counts: dict[int, int]) -> tuple[tuple[int, float], ...]:
+    """The same for elements that no probe can tell apart."""
+    least = min(counts.values())
+    return tuple((route, times / least) for route, times in counts.items())
 
 
 def _passed(route: Route) -> list[Element]:

@@ -45,8 +45,8 @@ class Localiser:
         self._lengths = np.array([len(route.hops) for route in routes])
         keep_ns = max(_KEEP_NS, 3 * cycle_ns, 2 * healthy_ns)
         self._window = Window(len(routes), keep_ns)
-        self._limits_ns: Counts = np.full(len(routes), np.inf)
         self._typical_ns: Counts = np.zeros(len(routes))
+        self._limits_ns: Counts = self._allowance_ns.copy()
         window = self._window
         self._loss = Detector(
             self.elements,
@@ -109,6 +109,8 @@ class Localiser:
 
     def _suspect(self, slow: bool, accused: Accused) -> Suspect:
         first, *others = self.elements.groups[accused.column]
+        twins = [each for each in self.elements.twins[accused.column] if each != accused.column]
+        others += [element for twin in twins for element in self.elements.groups[twin]]
         rate, lo, hi = accused.rate
         # Not all of them: while it comes and goes, some probes pass where others no longer do.
         whole = accused.hit >= _BLACK_HOLE_PROBES and hi >= _BLACK_HOLE_RATE
@@ -136,15 +138,21 @@ class Localiser:
         return float(np.median(rows["delay_ns"] - self._typical_ns[rows["route"]])) * 1e-9 if len(rows) else 0.0
 
     def _learn_delays(self, horizon_ns: int) -> None:
-        """What probes over so many links take now, wherever: the median is not moved by the few that a fault delays."""
+        """What probes over so many links take now: of the routes' means the median, each route counted once.
+
+        It is not moved by the few routes that a fault delays, however often they are probed because of it.
+        """
         rows = self._window.sent(horizon_ns - _TYPICAL_NS)
         rows = rows[rows["status"] == Status.ARRIVED]
-        lengths = self._lengths[rows["route"]]
-        for length in np.unique(lengths):
-            typical = float(np.median(rows["delay_ns"][lengths == length]))
+        routes = rows["route"]
+        counts = np.bincount(routes, minlength=len(self._lengths))
+        totals = np.bincount(routes, rows["delay_ns"], len(self._lengths))
+        for length in np.unique(self._lengths):
             same = self._lengths == length
-            self._typical_ns[same] = typical
-            self._limits_ns[same] = SLOWER * typical + self._allowance_ns[same]
+            seen = same & (counts > 0)
+            if seen.any():
+                self._typical_ns[same] = np.median(totals[seen] / counts[seen])
+        self._limits_ns = SLOWER * self._typical_ns + self._allowance_ns
 
 
 def _spans(shortest_ns: int, longest_ns: int) -> Iterator[int]:

@@ -89,12 +89,13 @@ def _settled(elements: Elements, evidence: Evidence, base: Counts, threshold: fl
 
 
 def shares(elements: Elements, evidence: Evidence, base: Counts, model: Model) -> dict[int, float]:
-    """How surely each fault of a model is where it is: its weight among all that could stand in its place."""
+    """How surely each fault of a model is where it is: its weight, with its twins', among all in its place."""
     found = {}
     for column in model.rates:
         others = {other: rate for other, rate in model.rates.items() if other != column}
         gain = scan(elements, evidence, survival(elements, base, others)).gain
-        found[column] = 1.0 / float(np.exp(np.minimum(gain - gain[column], 700.0)).sum())
+        weights = np.exp(gain - gain.max())
+        found[column] = float(weights[elements.twins[column]].sum() / weights.sum())
     return found
 
 

@@ -76,21 +76,16 @@ class Traffic:
         """The prober: every host probes its links to its T0s, to T1s and back, and names what fails; beside others.
 
         Args:
-            rate: probes/s of the whole fabric, at most; by default 5,000.
+            rate: probes/s of the whole fabric, at most; by default 5,000, less where that were more than 0.5% of a
+                shaped link.
             waiting_time_s: a probe that has not come home by then is lost.
             healthy_s: how long what is accused must have been healthy to be cleared.
 
         Raises UsageError for what cannot be.
         """
         from testbed.traffic.prober.prober import Prober
-        from testbed.traffic.prober.schedule import MOST_PROBES
 
-        return Prober(
-            self._fabric,
-            rate=MOST_PROBES if rate is None else rate,
-            waiting_time_s=waiting_time_s,
-            healthy_s=healthy_s,
-        )
+        return Prober(self._fabric, rate=rate, waiting_time_s=waiting_time_s, healthy_s=healthy_s)
 
     def iperf3(
         self,

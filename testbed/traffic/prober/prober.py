@@ -16,8 +16,9 @@ from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading, Event, Figure
 from testbed.traffic.prober.feed import DenylistFeed
 from testbed.traffic.prober.figures import figures
-from testbed.traffic.prober.loops import Loop
+from testbed.traffic.prober.loops import Loop, loops
 from testbed.traffic.prober.run import ProberRun
+from testbed.traffic.prober.schedule import MOST_PROBES, affordable, schedule
 from testbed.traffic.prober.watch import Listener, Watch
 
 if TYPE_CHECKING:
@@ -61,14 +62,17 @@ class Prober:
 
     Args:
         fabric: where.
-        rate: probes/s of the whole fabric, at most.
+        rate: probes/s of the whole fabric, at most; by default 5,000, less where that were more than 0.5% of a shaped
+            link.
         waiting_time_s: a probe that has not come home by then is lost.
         healthy_s: how long what is accused must have been healthy to be cleared.
 
     Raises UsageError for values that cannot be.
     """
 
-    def __init__(self, fabric: Fabric, *, rate: float, waiting_time_s: float = 0.2, healthy_s: float = 2.0) -> None:
+    def __init__(
+        self, fabric: Fabric, *, rate: float | None = None, waiting_time_s: float = 0.2, healthy_s: float = 2.0
+    ) -> None:
         if not 0.01 <= waiting_time_s <= 5.0 or not 0.1 <= healthy_s <= 600.0:
             raise UsageError(
                 "a prober cannot wait so long or so short",
@@ -76,10 +80,10 @@ class Prober:
                 expected="a waiting time of 0.01 to 5 s, healthy for 0.1 to 600 s",
             )
         self._fabric = fabric
-        self._rate = rate
+        self._rate = _affordable(fabric) if rate is None else rate
         self._waiting_ns = round(waiting_time_s * 1e9)
         self._healthy_ns = round(healthy_s * 1e9)
-        self._plan = ProberRun(fabric, rate, self._waiting_ns)
+        self._plan = ProberRun(fabric, self._rate, self._waiting_ns)
         self._watch: Watch | None = None
         self._run: ProberRun | None = None
         self._outcome: ProberOutcome | None = None
@@ -233,3 +237,13 @@ class Prober:
         if self._watch is None:
             raise UsageError("this prober is not running", remedy="ask inside `with prober.running():`")
         return self._watch
+
+
+def _affordable(fabric: Fabric) -> float:
+    """The rate where none is asked for."""
+    link_rate = fabric.lab.emulated_rate
+    hosts = [host for host in fabric.lab.topology.hosts if fabric.lab.topology.ports(host)]
+    found = loops(fabric.addresses, hosts)
+    if link_rate is None or not found:
+        return MOST_PROBES
+    return min(MOST_PROBES, affordable(schedule(found, hosts), found, link_rate))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from testbed.errors import UsageError
 from testbed.traffic.prober.loops import Loop, Reach
@@ -13,6 +15,10 @@ from testbed.traffic.prober.loops import Loop, Reach
 MOST_PROBES, MOST_PERIODS = 5_000.0, 1_000.0
 #: Wide loops of a port in a period. They cross six links where a T0 loop crosses one twice; ours.
 WIDE_EACH = 3
+#: Where links are shaped, what probes may take of one, unless a rate is asked for; ours.
+LINK_SHARE = 0.005
+#: A probe as a shaper counts it: 156 bytes and the Ethernet header.
+WIRE_BYTES = 170
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,22 @@ class Schedule:
         """Probes/s of the whole fabric."""
         probes = sum(len(turn) for host in self.turns for turn in host)
         return probes / self.cycle_ns * 1e9
+
+
+def affordable(made: Schedule, loops: Sequence[Loop], link_rate: int) -> float:
+    """Probes/s of the whole fabric that take :data:`LINK_SHARE` of the link they cross most often.
+
+    Args:
+        made: the schedule, at whatever rate.
+        loops: by number.
+        link_rate: bit/s of each link.
+    """
+    crossed: Counter[tuple[str, str]] = Counter()
+    probes = 0
+    for number in (number for host in made.turns for turn in host for number in turn):
+        crossed.update(pairwise(loops[number].path.nodes))
+        probes += 1
+    return LINK_SHARE * link_rate / (8 * WIRE_BYTES) * probes / max(crossed.values())
 
 
 def schedule(loops: Sequence[Loop], hosts: Sequence[str], rate: float = MOST_PROBES) -> Schedule:

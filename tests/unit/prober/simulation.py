@@ -117,4 +117,4 @@ def _crossings(element: Element, hops: Sequence) -> int:  # type: ignore[type-ar
         return sum((hop.link, hop.tail, hop.head) == (element.subject, element.tail, element.head) for hop in hops)
     if element.kind is Kind.SWITCH:
         return sum(hop.head == element.subject for hop in hops[:-1])
-    return (hops[0].tail == element.subject) + (hops[-1].head == element.subject)
+    return int(hops[0].tail == element.subject) + int(hops[-1].head == element.subject)

@@ -1,0 +1,47 @@
+"""prober: what a person sees, and what a program reads."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+Bed = Any
+
+LINK = "p0-t0-0~p0-t1-0"
+
+
+def test_a_healthy_fabric_has_no_suspect(bed: Bed) -> None:
+    done = bed.on("prober", "--for", "1s")
+    assert done.returncode == 0, done.stderr
+    assert "probes/s" in done.stdout
+    assert "nothing" in done.stdout
+    assert bed.status()["state"] == "pristine"
+
+
+def test_a_link_that_is_down_is_named_as_lines_of_json(bed: Bed) -> None:
+    fault = bed.start("fault", "link-down", LINK)
+    bed.wait_status(lambda facts: f"{LINK} down" in facts["changes"] and facts["differences"], "the link is not down")
+    done = bed.on("prober", "--for", "3s", "--json")
+    fault.send_signal(signal.SIGINT)
+    assert fault.wait(10) == 0
+    assert done.returncode == 1, done.stderr
+    *changes, last = map(json.loads, done.stdout.splitlines())
+    assert changes[0]["what"] == "accused"
+    assert last["what"] == "ended"
+    assert [suspect["subject"] for suspect in last["suspects"]] == [LINK]
+    assert last["suspects"][0]["fault"] == "black hole"
+    assert last["suspects"][0]["confidence"] > 0.99
+    assert last["sent"] > 0
+
+
+def test_ctrl_c_ends_it(bed: Bed) -> None:
+    client = bed.start("prober")
+    assert "probes/s" in client.stdout.readline()
+    client.send_signal(signal.SIGINT)
+    assert client.wait(10) == 0
+    assert bed.status()["state"] == "pristine"
+
+
+def test_a_rate_that_is_none_is_refused(bed: Bed) -> None:
+    assert bed.on("prober", "--rate", "0").returncode == 2
