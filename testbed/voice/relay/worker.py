@@ -16,7 +16,7 @@ from testbed.kernel import precise_timers
 from testbed.voice.framing import HEADER_BYTES, MOST_HEADERS
 from testbed.voice.relay.batch import MOST_PAYLOAD, Batch
 from testbed.voice.relay.configuration import Configuration
-from testbed.voice.relay.counters import Counters, Word, Words, WorkerCounters
+from testbed.voice.relay.counters import Counters, StoreWord, Word, Words, WorkerCounters
 from testbed.voice.relay.downlink import Downlink
 from testbed.voice.relay.held import Held
 from testbed.voice.relay.part import Part
@@ -76,6 +76,7 @@ class Worker:
         self._down = Downlink(self._down_batch, self._targets, self._counters, keys, 2 * settings.sessions + 1024)
         self._next_sweep_ms = self._next_rewrite_ms = 0
         self._rewrite: list[Found] = []
+        self._store_connects = 0
         self._counters.set(Word.CONFIGURATION, configuration.number)
 
     def run(self) -> None:
@@ -136,6 +137,10 @@ class Worker:
         """Tell the store of all sessions once more, a part of them each tick, before it forgets them."""
         if self._place.link is None:
             return
+        connects = int(self._place.counters.store[StoreWord.CONNECTS])
+        if connects != self._store_connects:
+            # A server that is new, or has come back, may have nothing.
+            self._store_connects, self._next_rewrite_ms = connects, now_ms
         if not self._rewrite and now_ms >= self._next_rewrite_ms:
             self._next_rewrite_ms = now_ms + self._settings.store_ttl_s * 1000 // 3
             self._rewrite = self._part.all()
