@@ -213,3 +213,61 @@ def ufrag(text: str | None, keys_file: str, cluster: int | None, transceiver: in
         write_json(facts)
     else:
         click.echo(f"cluster {read.cluster}, transceiver {read.transceiver}, made with key {read.key}")
+
+
+@relay.command()
+@_keys_option
+@click.option("--relay", "target", metavar="ADDR:PORT", required=True, help="The relay's address for clients.")
+@click.option("--sink", metavar="ADDR:PORT", required=True, help="The transceiver's address; the load plays it.")
+@click.option("--cluster", type=int, metavar="N", required=True, help="Its cluster in the relay's table …")
+@click.option("--transceiver", type=int, metavar="N", required=True, help="… and its number.")
+@click.option("--calls", type=click.IntRange(1, 60000), default=100, show_default=True, help="A socket each.")
+@click.option("--rate", type=click.FloatRange(min=0), default=50.0, show_default=True, help="Packets/s; 0: no limit.")
+@click.option("--size", type=click.IntRange(24, 1500), default=160, show_default=True, help="Bytes of a packet.")
+@click.option("--seconds", type=Duration(), default="10s", show_default=True, help="How long to send.")
+@click.option("--no-echo", is_flag=True, help="Inward only.")
+@json_option
+def load(
+    keys_file: str,
+    target: str,
+    sink: str,
+    cluster: int,
+    transceiver: int,
+    calls: int,
+    rate: float,
+    size: int,
+    seconds: float,
+    no_echo: bool,
+    as_json: bool,
+) -> None:
+    """Put synthetic calls on a relay, and count what is lost each way. Exits with 1 where a packet is."""
+    require_linux()
+    from testbed.errors import ExitCode
+    from testbed.voice.addresses import Address
+    from testbed.voice.keys import Keys
+    from testbed.voice.load import Plan
+    from testbed.voice.load import load as loaded
+
+    plan = Plan(
+        relay=Address.parse(target, where="--relay"),
+        sink=Address.parse(sink, where="--sink"),
+        keys=Keys.load(Path(keys_file), relay=False),
+        cluster=cluster,
+        transceiver=transceiver,
+        calls=calls,
+        rate=rate,
+        size=size,
+        echo=not no_echo,
+    )
+    with loaded(plan) as running:
+        if running.set_up() < calls:
+            click.echo(f"{running.set_up():,} of {calls:,} calls are set up", err=True)
+        running.run(seconds)
+        found = running.finish().summary()
+    if as_json:
+        write_json(found)
+    else:
+        for name, value in found.items():
+            click.echo(f"{name}: {'unknown' if value is None else f'{value:,.1f}'.removesuffix('.0')}")
+    whole = found["set_up"] == calls and not found["lost_inward"] and not found["lost_outward"]
+    click.get_current_context().exit(int(ExitCode.PASS if whole and found["sent"] else ExitCode.FAIL))

@@ -30,7 +30,7 @@ class RelayCollector(Collector):
         """All metrics of a relay."""
         taken = self._source.take()
         yield _counter("packets", "Datagrams received.", ("direction", "kind"), _nested(taken["received"]))
-        yield _counter("forwarded", "Datagrams sent on.", ("direction",), _flat(taken["forwarded"]))
+        yield _counter("forwarded_packets", "Datagrams sent on.", ("direction",), _flat(taken["forwarded"]))
         yield _counter(
             "bytes",
             "Bytes of datagrams; stage: received or forwarded.",

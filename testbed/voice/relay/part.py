@@ -135,7 +135,6 @@ class Part:
         for place in np.flatnonzero((self.pointers != 0) & (self.seen_ms < oldest)).tolist():
             self.remove(place)
             self._counters.add(Word.SESSIONS_EXPIRED)
-        self._counters.set(Word.SESSIONS, len(self))
 
     def remove(self, place: int) -> None:
         """End a session."""

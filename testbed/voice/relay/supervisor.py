@@ -32,7 +32,7 @@ from testbed.voice.relay.worker import CONFIGURE, DRAIN, Place, Worker, say
 _LOOK_S: Final = 1.0
 #: How often it is looked whether the workers are ready at first.
 _READY_S: Final = 0.005
-_DRAIN_GRACE_S: Final = 2.0
+_DRAIN_LOOK_S: Final = 0.1
 _KILLED: Final = 128
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -154,6 +154,7 @@ class Supervisor:
                 self._tell(self.told)
                 ready_told = True
             waits = [next_look - time.monotonic() if ready_told else _READY_S]
+            waits += [_DRAIN_LOOK_S] if self._draining_until is not None else []
             waits += [due for child in (*self._workers, *self._others) if (due := child.due_in_s()) is not None]
             ready = {fd for fd, _ in poller.poll(max(0.0, min(waits)) * 1000)}
             if wakeup.fileno() in ready:
@@ -163,14 +164,20 @@ class Supervisor:
             if self._status.fileno() in ready:
                 self._status.answer()
             self._mind_children()
-            if self._draining_until is not None and all(child.done for child in self._workers):
-                return 0
-            if self._draining_until is not None and time.monotonic() > self._draining_until + _DRAIN_GRACE_S:
+            if self._drained():
                 return 0
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK_S
                 if self._look() != self._looks:
                     self._reload()
+
+    def _drained(self) -> bool:
+        """Whether no session is left with any worker, or their time is over."""
+        if self._draining_until is None:
+            return False
+        words = [row.words for row in self.source.counters.workers]
+        left = any(each[Word.SESSIONS] or not each[Word.DRAINING] for each in words)
+        return not left or time.monotonic() > self._draining_until
 
     def _ready(self) -> bool:
         """Whether every worker is in its loop."""

@@ -16,7 +16,7 @@ from testbed.kernel import precise_timers
 from testbed.voice.framing import HEADER_BYTES, MOST_HEADERS
 from testbed.voice.relay.batch import MOST_PAYLOAD, Batch
 from testbed.voice.relay.configuration import Configuration
-from testbed.voice.relay.counters import Counters, Word, Words, WorkerCounters
+from testbed.voice.relay.counters import Counters, StoreWord, Word, Words, WorkerCounters
 from testbed.voice.relay.downlink import Downlink
 from testbed.voice.relay.held import Held
 from testbed.voice.relay.part import Part
@@ -61,7 +61,7 @@ class Place:
 
 
 class Worker:
-    """The loop. Runs until no session is left after :data:`DRAIN`, or it is killed."""
+    """The loop. Runs until it is killed: what it answers may belong to a session of another worker."""
 
     def __init__(self, place: Place, configuration: Configuration, settings: Settings) -> None:
         self._place, self._settings = place, settings
@@ -74,13 +74,13 @@ class Worker:
         self._up_batch, self._down_batch = Batch(MOST_PAYLOAD), Batch(MOST_PAYLOAD + MOST_HEADERS * HEADER_BYTES)
         self._up = Uplink(self._up_batch, self._part, self._held, self._counters, keys)
         self._down = Downlink(self._down_batch, self._targets, self._counters, keys, 2 * settings.sessions + 1024)
-        self._drained_by: float | None = None
         self._next_sweep_ms = self._next_rewrite_ms = 0
         self._rewrite: list[Found] = []
+        self._store_connects = 0
         self._counters.set(Word.CONFIGURATION, configuration.number)
 
     def run(self) -> None:
-        """Relay until drained."""
+        """Relay until killed."""
         now_ms = _now_ms()
         self._part.recover(now_ms, int(time.time()))
         self._counters.set(Word.PID, os.getpid())
@@ -104,8 +104,7 @@ class Worker:
                 down.take(answered, public, internal, now_s)
             if now_ms >= next_tick:
                 next_tick = now_ms + _TICK_MS
-                if self._tick(now_ms, now_s):
-                    return
+                self._tick(now_ms, now_s)
             if not arrived and not answered:
                 self._held.flush()
                 poller.poll(_TICK_MS if self._held else _IDLE_MS)
@@ -119,9 +118,10 @@ class Worker:
                 poller.register(sock, select.POLLIN)
         return poller
 
-    def _tick(self, now_ms: int, now_s: int) -> bool:
-        """All that is not a datagram's. True when the worker may end."""
+    def _tick(self, now_ms: int, now_s: int) -> None:
+        """All that is not a datagram's."""
         self._counters.set(Word.BEAT_MS, now_ms)
+        self._counters.set(Word.SESSIONS, len(self._part))
         self._hear()
         for entry in self._held.answers(now_ms):
             self._up.adopt(*entry, now_ms, now_s)
@@ -130,16 +130,17 @@ class Worker:
         if now_ms >= self._next_sweep_ms:
             self._next_sweep_ms = now_ms + _SWEEP_MS
             self._part.expire(now_ms)
-            if self._drained_by is not None and (not len(self._part) or time.monotonic() >= self._drained_by):
-                return True
         self._write_again(now_ms)
         self._held.flush()
-        return False
 
     def _write_again(self, now_ms: int) -> None:
         """Tell the store of all sessions once more, a part of them each tick, before it forgets them."""
         if self._place.link is None:
             return
+        connects = int(self._place.counters.store[StoreWord.CONNECTS])
+        if connects != self._store_connects:
+            # A server that is new, or has come back, may have nothing.
+            self._store_connects, self._next_rewrite_ms = connects, now_ms
         if not self._rewrite and now_ms >= self._next_rewrite_ms:
             self._next_rewrite_ms = now_ms + self._settings.store_ttl_s * 1000 // 3
             self._rewrite = self._part.all()
@@ -155,8 +156,6 @@ class Worker:
             if said == DRAIN:
                 self._up.draining = True
                 self._counters.set(Word.DRAINING, 1)
-                self._drained_by = time.monotonic() + self._settings.drain_s
-                self._next_sweep_ms = 0
             elif said == CONFIGURE:
                 self._configure(Configuration.from_memory(descriptors[0]))
             elif not said:

@@ -78,6 +78,8 @@ class RelayProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
+        # Its workers end with it, a moment later, and with them the sockets.
+        wait_until(lambda: free(self.public) and free(self.internal), "its ports are free")
 
 
 @contextmanager
@@ -93,9 +95,22 @@ def udp(bind: str = "127.0.0.1:0", timeout_s: float = 2.0) -> socket.socket:
     """A socket at an address, with a deadline for what it waits for."""
     sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    sock.bind(Address.parse(bind, wildcard=True).pair)
+    try:
+        sock.bind(Address.parse(bind, wildcard=True).pair)
+    except OSError:
+        sock.close()
+        raise
     sock.settimeout(timeout_s)
     return sock
+
+
+def free(address: str) -> bool:
+    """Whether nobody has a port."""
+    try:
+        udp(address).close()
+    except OSError:
+        return False
+    return True
 
 
 def address_of(sock: socket.socket) -> str:
