@@ -104,7 +104,8 @@ class Counts(StrEnum):
     QUEUE = "queue"  #: of a port: ``full`` (dropped for want of room), ``waiting`` (a level, not a count)
     USID = "usid"  #: ``foreign``: no route knows the packet's next uSID
     IP = "ip"  #: of the whole node, by the names of RFC 4293: ``InReceives``, ``InHdrErrors``, …
-    RULE = "rule"  #: ``dropped``: by a filter rule that is there
+    #: Of faults, by port: ``dropped arriving``, ``duplicated leaving``, …; of another rule a name that begins ``drop``.
+    RULE = "rule"
 
 
 class CounterRow(NamedTuple):

@@ -190,10 +190,18 @@ Condition = PortDown | RouteMissing | Misrouted | RateReduced | Delayed | Contro
 
 @dataclass(frozen=True)
 class FaultCounter:
-    """What a rule has done so far: the fault's id, the port, what it counts (``dropped``, …), packets."""
+    """What a rule has done so far.
+
+    Attributes:
+        fault: the fault's id.
+        port: where. outgoing: whether to packets that leave by it.
+        what: ``dropped``, ``corrupted``, ``duplicated`` or ``marked``.
+        packets: how many.
+    """
 
     fault: str
     port: Port
+    outgoing: bool
     what: str
     packets: int
 

@@ -13,6 +13,9 @@ NO_CARRIER = "the link was down"
 NOT_TAKEN = "not taken at the other end: larger than its MTU, or its kernel's backlog was full"
 WRONG_ADDRESS = "for another link-layer address: its neighbour was missing at the other end"
 FOREIGN = "no route for its uSID"
+#: What rules of faults count, at a port: ``dropped arriving``, ``duplicated leaving``, …
+DROPPED, DUPLICATED, ARRIVING, LEAVING = "dropped", "duplicated", "arriving", "leaving"
+BY_FAULT, COPIES = "dropped by a fault", "copied by a fault"
 PURGED = "purged from the queue when carrier was lost"
 _ON_ARRIVAL, _IN_ROUTING, _ON_LEAVING = "before it was routed", "when it was routed", "after it was routed"
 _IP_CAUSES = {
@@ -61,7 +64,8 @@ def balance(
         queue_packets: the most packets that the queue of a port can hold.
         peers: its ports whose other end lost carrier.
     """
-    drops = [*_ports(changes, is_host=is_host, peers=peers), *_rules(changes), *extra]
+    by_rules = [*_rules(changes), *extra]
+    drops = [*_ports(changes, is_host=is_host, peers=peers), *by_rules]
     wrong_address = changes.total(Counts.PORT, "wrong address")
     came, originated = changes.total(Counts.PORT, "received"), changes.ip("OutRequests")
     full, waiting = changes.total(Counts.QUEUE, "full"), changes.total(Counts.QUEUE, "waiting")
@@ -74,7 +78,7 @@ def balance(
         arrived = max(changes.ip("InMcastPkts"), changes.ip("InDelivers"))
     left = changes.total(Counts.PORT, "sent") + waiting + (full if is_host else 0)
     lost = sum(drop.packets for drop in drops)
-    ruled = changes.total(Counts.RULE, "") + sum(drop.packets for drop in extra)
+    ruled = sum(drop.packets for drop in by_rules)
     remainder = came + originated - left - arrived - lost
     # Those of it that came in and were not routed, and those that were routed and did not leave.
     unread = came - changes.ip("InReceives") - wrong_address
@@ -114,8 +118,16 @@ def _ports(changes: NodeChanges, *, is_host: bool, peers: frozenset[str]) -> Ite
 
 
 def _rules(changes: NodeChanges) -> Iterator[Drop]:
-    for name, packets in changes.each(Counts.RULE):
-        yield Drop(changes.name, f"rule {name}", packets, changes.name)
+    node = changes.name
+    for name, counter, packets in changes.rules():
+        if counter == f"{DROPPED} {ARRIVING}":
+            yield Drop(f"{node}:{name}", BY_FAULT, packets, node, arriving=frozenset({name}))
+        elif counter == f"{DROPPED} {LEAVING}":
+            yield Drop(f"{node}:{name}", BY_FAULT, packets, node, leaving=frozenset({name}))
+        elif counter == f"{DUPLICATED} {LEAVING}":
+            yield Drop(f"{node}:{name}", COPIES, -packets, node, leaving=frozenset({name}))
+        elif counter.startswith("drop"):
+            yield Drop(node, f"rule {name}", packets, node)
 
 
 def _routing(changes: NodeChanges) -> Iterator[Drop]:

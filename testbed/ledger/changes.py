@@ -62,3 +62,9 @@ class NodeChanges:
         for (kind, name, what), packets in self._values.items():
             if kind is counts and counter in ("", what):
                 yield name, packets
+
+    def rules(self) -> Iterator[tuple[str, str, int]]:
+        """(name, counter, packets) of every rule."""
+        for (kind, name, what), packets in self._values.items():
+            if kind is Counts.RULE:
+                yield name, what, packets

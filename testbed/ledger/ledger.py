@@ -115,7 +115,7 @@ def draw_up(
         tuple(remainders),
         edges.others_sent,
         edges.others_received + sum(one.arrived for one in switches),
-        -sum(min(drop.packets, 0) for drop in extra),
+        -sum(min(drop.packets, 0) for one in balances.values() for drop in one.drops),
         _unknown(before, after, incomplete, changes, remainders),
     )
 

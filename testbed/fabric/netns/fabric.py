@@ -8,8 +8,10 @@ import os
 import re
 import secrets
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -23,14 +25,14 @@ from testbed.fabric.netns.client import KeeperClient, running_fabrics
 from testbed.fabric.netns.disturbed import Disturbed
 from testbed.fabric.netns.disturbed import by_node as disturbances
 from testbed.fabric.netns.foreign import ForeignProcess
-from testbed.fabric.netns.imposed import NetnsImposed, fault_counters
+from testbed.fabric.netns.imposed import NetnsImposed, acted, fault_counters
 from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, NetnsSwitch
 from testbed.fabric.netns.plan import FabricPlan, plan
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
-from testbed.lab import Lab, Link, Tier
+from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import CounterReading, Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
@@ -142,6 +144,8 @@ class NetnsFabric:
         self._logs = logs
         self._cannot_mark = cannot_mark
         self._instance = instance
+        #: What rules of faults that are over have done: (port, whether leaving, what) → packets.
+        self.over: Counter[tuple[Port, bool, str]] = Counter()
         self._logged: dict[str, int] = {}
         #: What runs on nodes by this object's doing, as long as somebody has the handle.
         self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
@@ -286,7 +290,8 @@ class NetnsFabric:
 
     def counters(self) -> CounterReading:
         """Every counter of every node that tells where packets are, as they are now."""
-        return counters.read(self.client, self.plan)
+        reading = counters.read(self.client, self.plan)
+        return replace(reading, rows=(*reading.rows, *acted(self)))
 
     def check(self, *, beside_faults: bool = False) -> list[str]:
         """Everything that is not as planned, a line each; see the protocol."""

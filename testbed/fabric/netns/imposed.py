@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from testbed.fabric.conditions import (
 )
 from testbed.fabric.netns import claims, messages, rules
 from testbed.lab import Port
-from testbed.record import now_ns
+from testbed.record import CounterRow, Counts, now_ns
 
 if TYPE_CHECKING:
     from testbed.fabric.netns.fabric import NetnsFabric
@@ -93,7 +93,9 @@ class NetnsImposed:
         for namespace, several in self._by_namespace(ending).items():
             counts = rules.counts(self._fabric.client, namespace, settled=True)
             for rule in several:
-                self._counted[rule.port] += counts.get(self._table(rule), 0)
+                packets = counts.get(self._table(rule), 0)
+                self._counted[rule.port] += packets
+                self._fabric.over[rule.port, rule.outgoing, rule.counts] += packets
         return stamps
 
     def _by_namespace(self, several: Sequence[Rule]) -> Mapping[int, list[Rule]]:
@@ -126,4 +128,21 @@ def fault_counters(fabric: NetnsFabric) -> list[FaultCounter]:
             found.append((claim.id, Port(*told[0].split(":")), told[1], told[2]))
     nodes = {port.node for _, port, _, _ in found}
     counts = {node: rules.counts(fabric.client, fabric.plan.namespaces[node]) for node in nodes}
-    return [FaultCounter(fault, port, what, counts[port.node].get(table, 0)) for fault, port, table, what in found]
+    return [
+        FaultCounter(fault, port, rules.is_outgoing(table), what, counts[port.node].get(table, 0))
+        for fault, port, table, what in found
+    ]
+
+
+def acted(fabric: NetnsFabric) -> list[CounterRow]:
+    """What the rules of faults have done at each port, those that are over included; for the ledger.
+
+    Of faults of other processes only those in force.
+    """
+    total = Counter(fabric.over)
+    for one in fault_counters(fabric):
+        total[one.port, one.outgoing, one.what] += one.packets
+    return [
+        CounterRow(port.node, Counts.RULE, port.name, f"{what} {'leaving' if outgoing else 'arriving'}", packets)
+        for (port, outgoing, what), packets in total.items()
+    ]

@@ -41,6 +41,11 @@ def table_of(rule: Rule, fault: str, number: int) -> str:
     return f"{PREFIX}{fault}_{number}_{way}_{rule.port.name}".replace("-", "_")
 
 
+def is_outgoing(table: str) -> bool:
+    """Whether a rule's table is about packets that leave by its port."""
+    return "_out_" in table
+
+
 def install(rule: Rule, table: str, ifindex: int, about: Sequence[bytes], *, device: str) -> list[bytes]:
     """Requests, to be carried out together, that put a rule in force.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Iterator
-from fractions import Fraction
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -13,17 +13,15 @@ import pytest
 from testbed.experiment.transfers import measure_transfers
 from testbed.fabric.netns import messages
 from testbed.fabric.netns.fabric import NetnsFabric
-from testbed.fabric.netns.state import Action
 from testbed.faults.catalogue import Faults
 from testbed.lab import Port
 from testbed.ledger import balance, edges
 from testbed.measure.limits import Outcome
-from testbed.record import Drop
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import realise
 from tests.netns.ledger.scenes import BACK_AND_FORTH, CROWD, SLOW, assert_explained, places, ran
-from tests.netns.loss import losing, nft
+from tests.netns.nft import nft
 
 LINK = "p0-t0-0~p0-t1-0"
 
@@ -103,18 +101,41 @@ def test_a_link_cut_below_a_t0_loses_there_and_at_the_host(slow: NetnsFabric) ->
     assert found["h2:p0", "refused by its own kernel: ENETUNREACH"] == refused > 50
 
 
-def test_a_lossy_rule_on_one_usid_is_the_place_of_exactly_what_it_counted(slow: NetnsFabric) -> None:
-    with losing(slow, port(slow, "p0-t0-0", "d0"), Fraction(1, 5), usid="p0-t1-1", position=1) as loss:
-        measured = ran(
-            slow,
-            lambda flows: flows.wait_rounds(200),
-            lambda: [Drop("p0-t0-0:d0", "rule loss", loss.dropped(), "p0-t0-0", arriving=frozenset({"d0"}))],
-        )
-        dropped = loss.dropped()
-    assert places(assert_explained(measured)) == {("p0-t0-0:d0", "rule loss"): dropped}
+@pytest.mark.parametrize("over", [True, False], ids=["over", "in force"])
+def test_a_fault_that_drops_is_the_place_of_exactly_what_it_counted(slow: NetnsFabric, over: bool) -> None:
+    fault = Faults(slow).loss("p0-t0-0:d0", share=0.2, usid="p0-t1-1")
+
+    def lossy(flows: PathProbes) -> None:
+        if over:
+            with fault:
+                flows.wait_rounds(200)
+        flows.wait_rounds(200)
+
+    with ExitStack() as held:
+        if not over:
+            held.enter_context(fault).wait("rule in force")
+        measured = ran(slow, lossy)
+    (dropped,) = fault.counted.values()
+    place = ("p0-t0-0:d0", balance.BY_FAULT)
+    assert dropped > 10
+    assert places(assert_explained(measured)) == {place: dropped}
     (one,) = measured.accounts.attributions
-    assert one.certain == {("p0-t0-0:d0", "rule loss"): dropped}
+    assert one.certain == {place: dropped}
     assert slow.addresses.path("h0", "h2", one.ev).nodes[2] == "p0-t1-1"
+
+
+def test_copies_that_a_fault_makes_are_no_packets_out_of_nowhere(slow: NetnsFabric) -> None:
+    fault = Faults(slow).duplication("p0-t0-0~p0-t1-0", every=5)
+
+    def doubled(flows: PathProbes) -> None:
+        with fault:
+            flows.wait_rounds(100)
+
+    measured = ran(slow, doubled, pairs=[("h0", "h2")])
+    ledger = measured.ledger
+    assert (ledger.unknown, ledger.remainders, ledger.drops) == ("", (), ())
+    assert ledger.copies == sum(fault.counted.values()) > 10
+    assert ledger.delivered == ledger.sent + ledger.copies
 
 
 def test_a_rule_that_is_there_is_read_by_its_named_counter(slow: NetnsFabric) -> None:
@@ -137,18 +158,10 @@ def test_a_rule_that_is_there_is_read_by_its_named_counter(slow: NetnsFabric) ->
 
 def test_a_foreign_usid_is_dropped_where_its_route_is_missing(slow: NetnsFabric) -> None:
     """A black hole of one uSID: the T1 has no route to one of its T0s."""
-    far = slow.addresses.usid("p0-t0-1").to_bytes(2, "big")
-    (route,) = [
-        route
-        for route in slow.plan.nodes["p0-t1-0"].routes
-        if route.action is Action.FORWARD and route.prefix[4:6] == far
-    ]
-    namespace = slow.plan.namespaces["p0-t1-0"]
 
     def black_hole(flows: PathProbes) -> None:
-        slow.change(namespace, [messages.route_delete(route)])
-        flows.wait_rounds(50)
-        slow.change(namespace, [messages.route(route)])
+        with Faults(slow).blackhole("p0-t1-0", "p0-t0-1"):
+            flows.wait_rounds(50)
 
     measured = ran(slow, black_hole)
     ledger = assert_explained(measured)
@@ -216,7 +229,7 @@ def test_a_missing_neighbour_is_seen_where_its_packets_arrive(slow: NetnsFabric)
     def forgotten(flows: PathProbes) -> None:
         slow.switch("p0-t1-0").run(["ip", "neigh", "del", "fe80::1", "dev", "t0-1"])
         flows.wait_rounds(30)
-        slow.change(namespace, [messages.neighbour(entry)])
+        slow.client.netlink([(namespace, messages.neighbour(entry))])
 
     ledger = assert_explained(ran(slow, forgotten, pairs=[("h0", "h2")]))
     assert places(ledger) == {("p0-t0-1:t1-0", balance.WRONG_ADDRESS): ledger.dropped}
