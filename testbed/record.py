@@ -144,6 +144,7 @@ class HostTraffic:
         received: packets taken from the ring, whatever became of them.
         ring_dropped: packets that the ring had no room for.
         unread: packets in the ring when the process ended.
+        discarded: why it did not take some of those received for what was sent to it → packets.
     """
 
     host: str
@@ -152,6 +153,7 @@ class HostTraffic:
     received: int = 0
     ring_dropped: int = 0
     unread: int = 0
+    discarded: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,9 @@ def edge(
         taken = host.originated if one.sent is None else one.sent
         others[name] = host.originated - taken
         sent += taken + sum(one.refused.values())
-        delivered += one.received
+        delivered += one.received - sum(one.discarded.values())
         drops += _refused(one)
+        drops += [Drop(name, cause, packets, name) for cause, packets in one.discarded.items()]
         drops += [
             Drop(name, RING_FULL, one.ring_dropped, name),
             Drop(name, UNREAD, one.unread, name),

@@ -18,8 +18,13 @@ from testbed.traffic.exclusive import measuring
 from testbed.traffic.pairs import Pair, choose_evs
 from testbed.traffic.probe_run import Outcome, ProbeRun
 from testbed.traffic.probes import plan as wire_plan
+from testbed.traffic.probes.shared import OfHost
 
 _OUTER_AND_INNER_HEADERS = 40 + 40 + 8
+
+
+#: Why a host took what reached it for no arrival, as the ledger says it.
+CORRUPTED, MISDELIVERED = "discarded: not what was sent", "discarded: for another host"
 
 
 class PathProbes:
@@ -161,8 +166,21 @@ class PathProbes:
             incoming = [number for number, (_, dst) in enumerate(self.pairs) if dst == host]
             rows = refused[np.isin(refused["flow"], outgoing)]
             why = Counter(zip(rows["plane"].tolist(), rows["status"].tolist(), strict=True))
-            drops = outcome.ring_drops.get(host, 0)
-            hosts.append(HostTraffic(host, int(taken[outgoing].sum()), why, int(received[incoming].sum()), drops))
+            none = outcome.of_host.get(host, {})
+            discarded = {
+                CORRUPTED: none.get(OfHost.MALFORMED, 0),
+                MISDELIVERED: none.get(OfHost.MISDELIVERED, 0),
+            }
+            hosts.append(
+                HostTraffic(
+                    host,
+                    int(taken[outgoing].sum()),
+                    why,
+                    int(received[incoming].sum()) + sum(discarded.values()),
+                    none.get(OfHost.RING_DROPS, 0),
+                    discarded=discarded,
+                )
+            )
         overflow = outcome.counters["overflow"]
         unknown = f"{overflow} packets found no room to be recorded" if overflow else ""
         return Counted(before, settled_counters(self._fabric), tuple(hosts), self._size, unknown)
@@ -219,6 +237,7 @@ class PathProbes:
                 host,
                 tuple(wire_plan.Port(topology.link_of(port).plane, port.name) for port in topology.ports(host)),
                 site.namespace_fd(host),
+                address=str(self._fabric.addresses.nic_address(host)),
             )
             for host in targets
         )

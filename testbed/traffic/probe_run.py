@@ -21,7 +21,7 @@ from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading, now_ns
 from testbed.samples import ARRIVAL, SENT, Samples
 from testbed.traffic.probes.plan import ReceivePlan, SendPlan, check_ready, to_json
-from testbed.traffic.probes.shared import Kind, SampleFile
+from testbed.traffic.probes.shared import Kind, OfHost, SampleFile
 
 _AGENT = "testbed.traffic.probes.agent"
 _PLAN_FD, _SAMPLES_FD, _READY_FD = 10, 11, 12
@@ -44,7 +44,7 @@ class Outcome:
         counters: of the sending and of the receiving agents, added up.
         pressure: what the machine had left meanwhile.
         limited_by: why the machine and not the fabric decided the figures; empty where it did not.
-        ring_drops: host → packets that its receive ring dropped.
+        of_host: host → packets of which its receiver made no arrivals, by why.
     """
 
     samples: Samples
@@ -52,7 +52,7 @@ class Outcome:
     counters: dict[str, int]
     pressure: Pressure
     limited_by: str
-    ring_drops: Mapping[str, int]
+    of_host: Mapping[str, Mapping[OfHost, int]]
 
     @property
     def clock_step_ns(self) -> int:
@@ -255,13 +255,13 @@ class ProbeRun:
         samples = Samples(
             flows, sent, arrivals, round(waiting_time_s * 1e9), counters["send_error_ns"], receiver_drops=drops
         )
-        ring_drops = {
-            host: drops
+        of_host = {
+            host: {column: counts[number] for column, counts in file.of_host.items() if number < len(counts)}
             for file, hosts in zip(self._receivers.files, self._hosts_of, strict=True)
-            for host, drops in zip(hosts, file.ring_drops, strict=False)
+            for number, host in enumerate(hosts)
         }
         limited_by = _limited_by(counters, used.elapsed_s)
-        return Outcome(samples, (clock, ClockReading.take()), counters, used, limited_by, ring_drops)
+        return Outcome(samples, (clock, ClockReading.take()), counters, used, limited_by, of_host)
 
     def _wait_for_stragglers(self, waiting_time_s: float) -> None:
         """Listen for the waiting time, less if everything sent has arrived."""

@@ -141,11 +141,14 @@ class ReceiveHost:
     The ring stores 256 bytes a packet whatever the packet's size: by default it holds some 32,000 packets. At a low
     rate it is the blocks that run out, for each is handed over after :attr:`ReceivePlan.retire_ms` with however few
     packets: by default a receiver may be kept from running for a second.
+
+    ``address``: IPv6 address of its NIC; what is for another one is no arrival. Empty: everything is for it.
     """
 
     name: str
     ports: tuple[Port, ...]
     netns_fd: int | None = None
+    address: str = ""
     ring_blocks: int = 128
     block_bytes: int = 1 << 16
 

@@ -21,7 +21,7 @@ from testbed.samples import ARRIVAL
 from testbed.traffic.probes import wire
 from testbed.traffic.probes.control import Control
 from testbed.traffic.probes.plan import SIZE_MIN, Port, ReceivePlan
-from testbed.traffic.probes.shared import Counter, SampleFile, State
+from testbed.traffic.probes.shared import Counter, OfHost, SampleFile, State
 from testbed.traffic.probes.sockets import Ring, open_ring
 
 # struct tpacket_block_desc as u32 words: version, offset to private area, status, packets, offset to first packet.
@@ -130,19 +130,25 @@ class PlaneMap:
         return cls(planes)
 
 
-def to_rows(captured: Captured, run_id: int, planes: PlaneMap, live: memoryview[int]) -> npt.NDArray[np.void]:
-    """Arrivals of this run, in order; everything else is added to the counters."""
+def to_rows(
+    captured: Captured, run_id: int, planes: PlaneMap, live: memoryview[int], here: bytes = b""
+) -> npt.NDArray[np.void]:
+    """Arrivals of this run, in order; everything else is added to the counters. ``here``: the host's own address."""
     heads = captured.heads
     decoded = wire.decode(captured.packets, heads["captured"], heads["length"])
     plane, known = planes.of(heads["ifindex"])
     ours = decoded.valid & (decoded.run_id == run_id)
     keep = ours & known
     total, valid, mine = len(heads), int(decoded.valid.sum()), int(ours.sum())
+    at_port = int(keep.sum())
+    if here:
+        keep &= decoded.destination == np.void(here)
     kept = int(keep.sum())
     for counter, amount in (
         (Counter.MALFORMED, total - valid),
         (Counter.FOREIGN, valid - mine),
-        (Counter.OTHER_PORT, mine - kept),
+        (Counter.OTHER_PORT, mine - at_port),
+        (Counter.MISDELIVERED, at_port - kept),
         (Counter.RECEIVED, kept),
     ):
         if amount:
@@ -161,8 +167,10 @@ def to_rows(captured: Captured, run_id: int, planes: PlaneMap, live: memoryview[
 class HostReceiver:
     """The ring of one host, and the socket that keeps its kernel from answering probes with ICMP errors."""
 
-    def __init__(self, ring: Ring, silencer: socket.socket, planes: PlaneMap) -> None:
+    def __init__(self, ring: Ring, silencer: socket.socket, planes: PlaneMap, number: int, address: str) -> None:
         self.ring = ring
+        self._number = number
+        self._here = socket.inet_pton(socket.AF_INET6, address) if address else b""
         self._silencer = silencer
         self.planes = planes
         self._blocks = Blocks(ring)
@@ -170,21 +178,29 @@ class HostReceiver:
     def drain(self, run_id: int, samples: SampleFile) -> None:
         """Record every block that the kernel has handed over, and give the blocks back."""
         for captured in self._blocks.handed_over():
-            rows = to_rows(captured, run_id, self.planes, samples.live)
+            malformed, elsewhere = samples.live[Counter.MALFORMED], samples.live[Counter.MISDELIVERED]
+            rows = to_rows(captured, run_id, self.planes, samples.live, self._here)
+            self.add(samples, OfHost.MALFORMED, samples.live[Counter.MALFORMED] - malformed)
+            self.add(samples, OfHost.MISDELIVERED, samples.live[Counter.MISDELIVERED] - elsewhere)
             if len(rows):
                 samples.append(rows)
                 samples.live[Counter.LAST_T_NS] = int(rows["t_ns"][-1])
+
+    def add(self, samples: SampleFile, column: OfHost, packets: int) -> None:
+        """Count packets of this host."""
+        if packets and self._number < len(samples.of_host[column]):
+            samples.of_host[column][self._number] += packets
 
 
 def open_hosts(plan: ReceivePlan) -> list[HostReceiver]:
     """One ring per host, each in its host's namespace, receiving from now on."""
     hosts = []
-    for host in plan.hosts:
+    for number, host in enumerate(plan.hosts):
         with inside(host.netns_fd, host.name):
             planes = PlaneMap.resolve(host.ports, host.name)
             silencer = open_silencer("probe agent")
             ring = open_ring(host.name, host.ring_blocks, host.block_bytes, plan.retire_ms)
-            hosts.append(HostReceiver(ring, silencer, planes))
+            hosts.append(HostReceiver(ring, silencer, planes, number, host.address))
     return hosts
 
 
@@ -213,9 +229,7 @@ def receive(plan: ReceivePlan, hosts: list[HostReceiver], samples: SampleFile, c
 
 
 def _add_drops(hosts: list[HostReceiver], samples: SampleFile) -> None:
-    for number, host in enumerate(hosts):
+    for host in hosts:
         drops = host.ring.take_drops()
-        if drops:
-            samples.live[Counter.RECEIVER_DROPS] += drops
-            if number < len(samples.ring_drops):
-                samples.ring_drops[number] += drops
+        samples.live[Counter.RECEIVER_DROPS] += drops
+        host.add(samples, OfHost.RING_DROPS, drops)

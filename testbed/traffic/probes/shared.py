@@ -40,7 +40,8 @@ class Counter(IntEnum):
     all of it for the first and last of a batch.
     BLOCKED: times the sender waited for room in its socket. REOFFERED: refused packets that the kernel saw twice
     (sendmmsg tells the errno only for the first packet of a call). RECEIVED: probes of this run.
-    FOREIGN: probes of other runs. MALFORMED: not a probe. OTHER_PORT: arrived on a port outside the plan.
+    FOREIGN: probes of other runs. MALFORMED: not a probe, such as one that was corrupted. OTHER_PORT: arrived on a port
+    outside the plan. MISDELIVERED: arrived at another host than it was sent to.
     RECEIVER_DROPS: dropped by the receiver's own ring.
     LAST_T_NS: CLOCK_REALTIME of the newest row.
     CPU_NS: processor time the agent used since it was ready, written when it finishes.
@@ -60,6 +61,15 @@ class Counter(IntEnum):
     RECEIVER_DROPS = 11
     LAST_T_NS = 12
     CPU_NS = 13
+    MISDELIVERED = 14
+
+
+class OfHost(IntEnum):
+    """What is counted for each receiving host by itself: of RECEIVER_DROPS, MALFORMED and MISDELIVERED."""
+
+    RING_DROPS = 0
+    MALFORMED = 1
+    MISDELIVERED = 2
 
 
 _KINDS: dict[int, np.dtype[np.void]] = {Kind.SENT: SENT, Kind.ARRIVALS: ARRIVAL}
@@ -72,8 +82,11 @@ class SampleFile(SharedRows):
         super().__init__(fd, _KINDS, "probe samples")
         #: The counters, for the one process that writes them.
         self.live: memoryview[int] = self.words[: len(Counter)]
-        #: Packets that the ring of each host of the agent's plan dropped; of more hosts than this holds not told apart.
-        self.ring_drops: memoryview[int] = self.words[len(Counter) :]
+        #: What is counted of each host of the agent's plan, a column for each; further hosts are not told apart.
+        rest, columns = self.words[len(Counter) :], len(OfHost)
+        self.of_host: dict[OfHost, memoryview[int]] = {
+            column: rest[column * (len(rest) // columns) : (column + 1) * (len(rest) // columns)] for column in OfHost
+        }
 
     @classmethod
     def create(cls, kind: Kind, capacity: int, name: str = "probe-samples") -> SampleFile:

@@ -173,13 +173,17 @@ def fold(sums: Column) -> Column:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Columns of ``n`` captured packets; where ``valid`` is False the others mean nothing."""
+    """Columns of ``n`` captured packets; where ``valid`` is False the others mean nothing.
+
+    ``destination``: V16, the inner one.
+    """
 
     valid: npt.NDArray[np.bool_]
     run_id: npt.NDArray[np.uint32]
     flow: npt.NDArray[np.uint32]
     ev: npt.NDArray[np.uint32]
     seq: npt.NDArray[np.uint64]
+    destination: npt.NDArray[np.void]
 
 
 def decode(
@@ -213,6 +217,7 @@ def decode(
         rows["flow"].astype(np.uint32),
         rows["ev"].astype(np.uint32),
         rows["seq"].astype(np.uint64),
+        inner["destination"],
     )
 
 
