@@ -56,6 +56,22 @@ def test_a_test_in_ten_lines_passes(suite: pytest.Pytester) -> None:
     assert result.ret == ExitCode.PASS
 
 
+def test_what_processes_that_died_had_left_is_told_and_fails_nothing(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(suite.path))
+    left = "from testbed.faults.journal import Journal; Journal().intend('gone', 'i', 'a link down', {})"
+    subprocess.run(
+        [sys.executable, "-c", left], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    suite.makepyfile("def test_a_fabric(fabric): ...")
+    result = run(suite)
+    result.assert_outcomes(passed=1)
+    assert result.ret == ExitCode.PASS
+    result.stdout.fnmatch_lines(["*left behind*", "gone: a link down, left by process *: healed, with the fabric, *"])
+    assert "left behind" not in run(suite).stdout.str()
+
+
 def test_what_a_fabric_cannot_do_is_not_run_with_the_reason(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
