@@ -16,6 +16,7 @@ from testbed.errors import ExitCode
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
 from testbed.measure.resultfile import read_result
+from tests.netns.conftest import realise
 from tests.netns.nested import QUICK
 
 TINY = """
@@ -60,15 +61,19 @@ def test_what_processes_that_died_had_left_is_told_and_fails_nothing(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(suite.path))
-    left = "from testbed.faults.journal import Journal; Journal().intend('gone', 'i', 'a link down', {})"
-    subprocess.run(
-        [sys.executable, "-c", left], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    )
+    left = "import sys; from testbed.faults.journal import Journal; Journal().intend(*sys.argv[1:], 'a link down', {})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     suite.makepyfile("def test_a_fabric(fabric): ...")
-    result = run(suite)
+    with realise(TINY) as fabric:
+        for name, instance in ((fabric.name, fabric.instance), ("gone", "i")):
+            subprocess.run([sys.executable, "-c", left, name, instance], check=True, env=environment)
+        result = run(suite)
     result.assert_outcomes(passed=1)
     assert result.ret == ExitCode.PASS
-    result.stdout.fnmatch_lines(["*left behind*", "gone: a link down, left by process *: healed, with the fabric, *"])
+    told = f"{fabric.name}: a link down, left by process *: healed, everything is as planned"
+    result.stdout.fnmatch_lines(["*left behind*", told])
+    # Of a fabric that has ended, and its faults with it, there is nothing to tell.
+    result.stdout.no_fnmatch_line("gone: *")
     assert "left behind" not in run(suite).stdout.str()
 
 
