@@ -41,7 +41,7 @@ def look_after(fabric: str | None = None, *, quiet: bool = True) -> list[bool]:
             raise
         click.echo(f"what was left behind cannot be looked for: {error.message}", err=True)
         return []
-    for outcome in outcomes:
+    for outcome in outcomes if not quiet else [outcome for outcome in outcomes if not outcome.ended]:
         for line in outcome.lines():
             click.echo(line, err=quiet)
     if not outcomes and not quiet:

@@ -18,11 +18,15 @@ Find = Callable[[str], AbstractContextManager[Fabric | None]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fault that was left behind; ``remains``: a line for each thing that is not as planned."""
+    """What became of a fault that was left behind.
+
+    ``remains``: a line for each thing that is not as planned; ``ended``: the fabric had ended, and the fault with it.
+    """
 
     entry: Entry
     how: str
     remains: tuple[str, ...] = ()
+    ended: bool = False
 
     @property
     def healed(self) -> bool:
@@ -70,6 +74,8 @@ def _of_one_fabric(name: str, entries: list[Entry], find: Find) -> list[Outcome]
         return [Outcome(entry, "the fabric cannot be asked", (error.message,)) for entry in entries]
     how = "the fabric is not as planned" if remains else "everything is as planned"
     return [
-        Outcome(entry, how, remains) if entry in here else Outcome(entry, "with the fabric, which has ended")
+        Outcome(entry, how, remains)
+        if entry in here
+        else Outcome(entry, "with the fabric, which has ended", ended=True)
         for entry in entries
     ]

@@ -60,6 +60,6 @@ def _look_after() -> list[str]:
     from testbed.faults.journal import Journal
 
     try:
-        return [line for outcome in heal(Journal(), visiting) for line in outcome.lines()]
+        return [line for outcome in heal(Journal(), visiting) if not outcome.ended for line in outcome.lines()]
     except BedError as error:
         return [f"what was left behind cannot be looked for: {error.message}"]

@@ -16,6 +16,7 @@ from testbed.errors import ExitCode
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
 from testbed.measure.resultfile import read_result
+from tests.netns.conftest import realise
 from tests.netns.nested import QUICK
 
 TINY = """
@@ -54,6 +55,26 @@ def test_a_test_in_ten_lines_passes(suite: pytest.Pytester) -> None:
     result = run(suite)
     result.assert_outcomes(passed=1)
     assert result.ret == ExitCode.PASS
+
+
+def test_what_processes_that_died_had_left_is_told_and_fails_nothing(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(suite.path))
+    left = "import sys; from testbed.faults.journal import Journal; Journal().intend(*sys.argv[1:], 'a link down', {})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    suite.makepyfile("def test_a_fabric(fabric): ...")
+    with realise(TINY) as fabric:
+        for name, instance in ((fabric.name, fabric.instance), ("gone", "i")):
+            subprocess.run([sys.executable, "-c", left, name, instance], check=True, env=environment)
+        result = run(suite)
+    result.assert_outcomes(passed=1)
+    assert result.ret == ExitCode.PASS
+    told = f"{fabric.name}: a link down, left by process *: healed, everything is as planned"
+    result.stdout.fnmatch_lines(["*left behind*", told])
+    # Of a fabric that has ended, and its faults with it, there is nothing to tell.
+    result.stdout.no_fnmatch_line("gone: *")
+    assert "left behind" not in run(suite).stdout.str()
 
 
 def test_what_a_fabric_cannot_do_is_not_run_with_the_reason(suite: pytest.Pytester) -> None:

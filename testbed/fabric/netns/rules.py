@@ -138,7 +138,7 @@ def packets_of(rule: Rule, addresses: AddressPlan, topology: Topology) -> list[b
 
 def _alternatives(rule: Rule, addresses: AddressPlan, topology: Topology) -> list[bytes]:
     if rule.only.ev is not None:
-        return [_of_ev(rule, *rule.only.ev, addresses)]
+        return _of_ev(rule, *rule.only.ev, addresses)
     if rule.only.usid is None:
         return [b""]
     name = rule.only.usid
@@ -159,7 +159,11 @@ def _at(place: int, usids: bytes) -> bytes:
     return nft.header(_DESTINATION + _BLOCK_BYTES + place * _USID_BYTES, len(usids)) + nft.equal(usids)
 
 
-def _of_ev(rule: Rule, src: str, dst: str, ev: int, addresses: AddressPlan) -> bytes:
+def _of_ev(rule: Rule, src: str, dst: str, ev: int, addresses: AddressPlan) -> list[bytes]:
+    """Packets of an EV, by what is left of their uSIDs at a port; beyond the first T0 by their source as well.
+
+    There packets of several hosts have the same uSIDs left. A host sends from a port's address or its NIC's.
+    """
     path = addresses.path(src, dst, ev)
     for place, (link, destination) in enumerate(addresses.hops(src, dst, ev)):
         sender = path.nodes[place]
@@ -167,9 +171,11 @@ def _of_ev(rule: Rule, src: str, dst: str, ev: int, addresses: AddressPlan) -> b
         if rule.port == (near if rule.outgoing else far):
             # What follows the port's uSID is the host's business: ordinary IPv6 has one more.
             left = destination.packed[: _BLOCK_BYTES + _USID_BYTES * len(path.usids[place:])]
-            source = addresses.port_address(src, path.plane).packed
-            from_source = nft.header(_SOURCE, _ADDRESS_BYTES) + nft.equal(source)
-            return nft.header(_DESTINATION, len(left)) + nft.equal(left) + from_source
+            follow = nft.header(_DESTINATION, len(left)) + nft.equal(left)
+            if place == 0:
+                return [follow]
+            sources = (addresses.port_address(src, path.plane), addresses.nic_address(src))
+            return [follow + nft.header(_SOURCE, _ADDRESS_BYTES) + nft.equal(source.packed) for source in sources]
     way = "leave" if rule.outgoing else "enter"
     raise UsageError(
         f"packets of EV {ev:#06x} from {src} to {dst} do not {way} by {rule.port}",

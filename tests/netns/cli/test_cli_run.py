@@ -128,7 +128,7 @@ def test_a_fault_that_does_not_heal_ends_with_5_and_keeps_what_was_measured(lab:
     (folder,) = (lab.parent / "out").iterdir()
     (fault,) = read_result(folder / "result.json").faults
     assert fault.healed is False
-    assert "did not come back" in fault.note
+    assert "was not undone" in fault.note
 
 
 def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(lab: Path) -> None:

@@ -10,6 +10,7 @@ from testbed.errors import LabError, UnsupportedError, UsageError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Port
+from tests.netns.conftest import TINY, BringUp
 from tests.netns.faults.wire import Arrival, Wire, wire
 from tests.netns.faults.wire_agent import FILLING
 
@@ -110,6 +111,23 @@ def test_a_rule_can_be_about_one_usid_or_one_ev(
         assert loss.counted == {Port("p0-t0-0", "d0"): COUNT if hit else 0}
 
 
+def test_beyond_its_t0_an_ev_is_told_from_those_of_other_hosts(up: BringUp) -> None:
+    fabric = up(TINY.replace("hosts_per_t0: 1", "hosts_per_t0: 2"))
+    ev = fabric.addresses.evs("h0", "h2")[0]
+    with wire(fabric, "h0", "h2", ev) as one, wire(fabric, "h1", "h3", ev) as other:
+        for port in ("p0-t0-0:d0", "p0-t1-0:t0-0", "p0-t0-1:t1-0"):
+            with Faults(fabric).loss(port, ev=f"h0>h2:{ev:#x}") as loss:
+                loss.wait("rule in force")
+                one.send(COUNT)
+                one.arrived(0)
+                other.passes()
+                assert loss.counted == {Port(*port.split(":")): COUNT}
+    with wire(fabric, "h1", "h2", ev) as beside, Faults(fabric).loss("p0-t1-0:t0-0", ev=f"h0>h2:{ev:#x}") as loss:
+        loss.wait("rule in force")
+        beside.passes()
+    assert fabric.check() == []
+
+
 def test_below_its_own_t0_a_hosts_port_is_all_that_is_left(faults: Faults, line: Wire) -> None:
     with faults.loss("h1:p0", usid="h1:p0") as there, faults.loss("p0-t0-1:t1-0", usid="p0-t1-0") as never:
         there.wait("rule in force")
@@ -121,6 +139,23 @@ def test_below_its_own_t0_a_hosts_port_is_all_that_is_left(faults: Faults, line:
         out.wait("rule in force")
         line.send(COUNT)
         assert sum(out.counted.values()) == COUNT
+
+
+def test_no_packet_is_lost_uncounted_while_a_rule_comes_and_goes(tiny: NetnsFabric, faults: Faults, line: Wire) -> None:
+    """Told by what the last switch has shifted: a receiver could not keep up, and ports count other packets too."""
+    sent, counted = 60_000, 0
+    before = tiny.switch("p0-t0-1").usid_counters().shifted
+    sender = tiny.host("h0").popen(line.sending(sent))
+    rounds = 0
+    while sender.poll() is None:
+        with faults.loss(UP, every=2, direction="up") as loss:
+            loss.wait("rule in force")
+        counted += sum(loss.counted.values())
+        rounds += 1
+    assert sender.wait(1) == 0
+    assert rounds >= 5
+    assert counted > 0
+    assert tiny.switch("p0-t0-1").usid_counters().shifted - before == sent - counted
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])

@@ -40,11 +40,15 @@ class Wire:
         return self._fabric.addresses.path(self.src, self.dst, self.ev).nodes
 
     def send(self, count: int, *, ecn: int = 0) -> None:
+        self._fabric.host(self.src).run(self.sending(count, ecn=ecn))
+
+    def sending(self, count: int, *, ecn: int = 0) -> list[str]:
+        """The command that sends."""
         addresses = self._fabric.addresses
         source = addresses.port_address(self.src, addresses.path(self.src, self.dst, self.ev).plane)
         destination = addresses.destination(self.src, self.dst, self.ev)
         words = (self.ev, source, destination, count, ecn)
-        self._fabric.host(self.src).run([*PYTHON, "send", *map(str, words)])
+        return [*PYTHON, "send", *map(str, words)]
 
     def arrived(self, count: int) -> list[Arrival]:
         """What arrived since it was asked last: so many packets, and no more."""
