@@ -26,6 +26,7 @@ from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab, Tier
+from testbed.ledger.ledger import draw_up
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
 
@@ -166,6 +167,10 @@ def _part(fabric: Fabric, pattern: str, seconds: float, rng: random.Random) -> P
     part.retransmissions = outcome.counters.get("mrc_retransmits", 0)
     part.wrong = [f"flow {flow.name}: {outcome.why[flow.name]}" for flow in outcome.messages if flow.failed]
     part.wrong += outcome.mismatches
+    counted = flows.counted
+    ledger = draw_up(fabric.lab, counted.before, counted.after, counted.hosts, smallest=counted.smallest)
+    part.wrong += [f"unexplained: {one.packets} packets at {one.place}" for one in ledger.remainders]
+    part.wrong += [f"the ledger is unknown: {ledger.unknown}"] if ledger.unknown and not ledger.remainders else []
     part.growth_bytes = _growth(memory)
     if part.growth_bytes is not None and part.growth_bytes > GROWTH_BYTES:
         part.wrong.append(f"the memory of an endpoint grew by {part.growth_bytes / 1024:.0f} KiB")

@@ -241,7 +241,8 @@ def test_a_paused_receiver_loses_in_its_ring(slow: NetnsFabric) -> None:
         assert flows._run is not None
         (receiver,) = flows._run._receivers.processes
         receiver.signal(signal.SIGSTOP)
-        flows.go_on_for(1.5)
+        # More than a ring holds: 16,384 probes.
+        flows.wait_rounds(10_000)
         receiver.signal(signal.SIGCONT)
 
     measured = ran(slow, pause, rate=12_000)
