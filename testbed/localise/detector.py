@@ -32,7 +32,7 @@ FRESH_NS = 3_000_000_000
 _UNSURE = 0.01
 _CLEAR_NATS = float(np.log(1000))
 #: Candidates for further probes: within so many nats of the best, if that has gained the least.
-_NEAR_NATS, _LEAST_NATS, _CANDIDATES = 9.0, 4.0, 14
+_NEAR_NATS, _LEAST_NATS, _CANDIDATES = 9.0, 4.0, 24
 
 #: Evidence of probes sent from one moment on, up to and including another (None: all).
 Look = Callable[[int, int | None], Evidence]
@@ -106,8 +106,8 @@ class Detector:
                 best_gain, best_start, best_column = gain, start, int(found.gain.argmax())
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
-                likely = found.rate >= self._least_rate
-                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c]]
+                likely, everywhere = found.rate >= self._least_rate, self._elements.everywhere
+                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c] and c != everywhere]
         named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:

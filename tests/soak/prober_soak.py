@@ -187,6 +187,9 @@ def one_round(prober: Prober, broken: Broken, within_s: float, row: Row) -> None
         for change in said
         if change.what is What.ACCUSED and change.suspect.element not in truth
     ]
+    if named != truth:
+        # What it has seen of the fault must not be taken for the next one.
+        prober.go_on_for(2 * PARTIAL_S)
     prober.wait_clear(60.0)
 
 
