@@ -32,7 +32,7 @@ FRESH_NS = 3_000_000_000
 _UNSURE = 0.01
 _CLEAR_NATS = float(np.log(1000))
 #: Candidates for further probes: within so many nats of the best, if that has gained the least.
-_NEAR_NATS, _LEAST_NATS, _CANDIDATES = 9.0, 4.0, 14
+_NEAR_NATS, _LEAST_NATS, _CANDIDATES = 9.0, 4.0, 24
 
 #: Evidence of probes sent from one moment on, up to and including another (None: all).
 Look = Callable[[int, int | None], Evidence]
@@ -63,6 +63,7 @@ class Detector:
         spans_ns: lengths of the windows.
         background: from the evidence of a window to the probability that a probe without a fault is hit.
         least_rate: an element is accused only of hitting at least this share.
+        weight: of each probe, below 1 where those sent together share their fate for reasons of the machine's.
         healthy_ns: how long an element must have been healthy to be cleared.
     """
 
@@ -76,6 +77,7 @@ class Detector:
         background: Callable[[Evidence], float],
         *,
         least_rate: float = 0.0,
+        weight: float = 1.0,
         healthy_ns: int,
     ) -> None:
         self._elements = elements
@@ -85,6 +87,7 @@ class Detector:
         self._spans_ns = tuple(spans_ns)
         self._background = background
         self._least_rate = least_rate
+        self._weight = weight
         self._healthy_ns = healthy_ns
         self.threshold = float(np.log(len(elements) / ALPHA))
         self.held: dict[int, Accused] = {}
@@ -99,15 +102,15 @@ class Detector:
         best_gain, best_start, best_column = 0.0, 0, -1
         self.candidates = []
         for start in self._starts(horizon_ns):
-            evidence = self._look(start, None)
+            evidence = self._seen(start, None)
             found = scan(self._elements, evidence, self._known(evidence))
             gain = float(found.gain.max())
             if gain > best_gain:
                 best_gain, best_start, best_column = gain, start, int(found.gain.argmax())
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
-                likely = found.rate >= self._least_rate
-                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c]]
+                likely, everywhere = found.rate >= self._least_rate, self._elements.everywhere
+                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c] and c != everywhere]
         named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:
@@ -146,8 +149,9 @@ class Detector:
         fresh |= {worst} & self.held.keys()
         confidence, model, known = self._weigh(start_ns, fresh)
         accused = []
-        for column, rate in model.rates.items():
-            if rate < self._least_rate or column == self._elements.everywhere or confidence[column] < SURE:
+        for likeliest, rate in model.rates.items():
+            column = self._named(likeliest)
+            if column is None or rate < self._least_rate or confidence[column] < SURE:
                 continue
             since = self._onset(column, known, start_ns)
             # Another fault may have begun the window. What came before this one must not decide what it is.
@@ -170,7 +174,7 @@ class Detector:
 
     def _weigh(self, start_ns: int, fresh: Container[int]) -> tuple[dict[int, float], Model, Counts]:
         """How sure each column is, the heaviest model, and what was presumed."""
-        evidence = self._look(start_ns, None)
+        evidence = self._seen(start_ns, None)
         known = self._known(evidence, besides=fresh)
         weighed = explore(self._elements, evidence, known, self.threshold)
         confidence: dict[int, float] = {}
@@ -179,8 +183,20 @@ class Detector:
                 confidence[column] = confidence.get(column, 0.0) + weight
         model = weighed[0][0] if weighed else Model({}, 0.0)
         for column, share in shares(self._elements, evidence, known, model).items():
-            confidence[column] *= share
+            for twin in self._elements.twins[column]:
+                confidence[twin] *= share
         return confidence, model, known
+
+    def _named(self, column: int) -> int | None:
+        """What stands for a column; none for every link alike, but where that cannot be told from an element."""
+        if column != self._elements.everywhere:
+            return column
+        return next((twin for twin in self._elements.twins[column] if twin != column), None)
+
+    def _seen(self, from_ns: int, until_ns: int | None) -> Evidence:
+        """Evidence as it weighs."""
+        raw = self._look(from_ns, until_ns)
+        return raw if self._weight == 1 else Evidence(raw.probes * self._weight, raw.hit * self._weight)
 
     def _known(self, evidence: Evidence, besides: Container[int] = ()) -> Counts:
         """Per route the log-survival under the background and those held, but for some of them.
@@ -196,7 +212,7 @@ class Detector:
         routes, _ = self._elements.of(column)
         route, times = self._hits(from_ns)
         mine = times[np.isin(route, routes)].astype(np.int64)[:32]
-        gains = [scan(self._elements, self._look(int(t), None), base).gain[column] for t in mine]
+        gains = [scan(self._elements, self._seen(int(t), None), base).gain[column] for t in mine]
         return int(mine[int(np.argmax(gains))]) if len(mine) else from_ns
 
     def _measure(self, accused: Accused, horizon_ns: int) -> None:
@@ -209,15 +225,17 @@ class Detector:
         ceased = horizon_ns - accused.last_hit_ns > self._healthy_ns // 2
         if accused.hit and ceased:
             return
-        evidence = self._look(max(accused.since_ns, horizon_ns - self._spans_ns[-1]), accused.last_hit_ns)
+        begin = max(accused.since_ns, horizon_ns - self._spans_ns[-1])
+        evidence = self._seen(begin, accused.last_hit_ns)
         base = self._known(evidence, besides=(accused.column,))
         accused.rate = rate_interval(self._elements, evidence, base, accused.column)
-        accused.probes, accused.hit = int(evidence.probes[routes].sum()), int(evidence.hit[routes].sum())
+        raw = self._look(begin, accused.last_hit_ns)
+        accused.probes, accused.hit = int(raw.probes[routes].sum()), int(raw.hit[routes].sum())
 
     def _is_cleared(self, accused: Accused, horizon_ns: int) -> bool:
         if horizon_ns - accused.last_hit_ns < self._healthy_ns:
             return False
         rate = float(np.clip(accused.rate[0] / 2, GRID[0] / 2, 0.5))
-        evidence = self._look(accused.last_hit_ns + 1, None)
+        evidence = self._seen(accused.last_hit_ns + 1, None)
         known = self._known(evidence, besides=(accused.column,))
         return log_ratio(self._elements, evidence, known, accused.column, rate) <= -_CLEAR_NATS

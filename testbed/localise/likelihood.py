@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.localise.elements import Counts, Elements, Indexes
+from testbed.localise.elements import Counts, Elements
 
 #: Probabilities of loss at a crossing that are weighed; the last stands for a black hole.
 GRID: Counts = np.array(
@@ -46,23 +46,27 @@ def scan(elements: Elements, evidence: Evidence, log_survival: Counts) -> Scan:
         evidence: counts per route.
         log_survival: per route, log of the probability that a probe survives what is known already.
     """
-    logs = _surface(elements, evidence, log_survival, np.arange(len(elements)))
+    logs = _surface(elements, evidence, log_survival)
     top = logs.max(axis=1)
     gain = top + np.log(np.exp(logs - top[:, None]).sum(axis=1)) - _GRID_SIZE
     return Scan(gain, GRID[logs.argmax(axis=1)])
 
 
-def _surface(elements: Elements, evidence: Evidence, log_survival: Counts, columns: Indexes) -> Counts:
+def _surface(elements: Elements, evidence: Evidence, log_survival: Counts) -> Counts:
     """Log-likelihood ratios, shape (columns, grid)."""
     missed = evidence.probes - evidence.hit
     survived = elements.totals(missed)
-    logs: Counts = survived[columns, None] * _LOG_SURVIVAL
+    logs: Counts = survived[:, None] * _LOG_SURVIVAL
     entries = np.flatnonzero(evidence.hit[elements.route] > 0)
     route, times = elements.route[entries], elements.times[entries]
     before = -np.expm1(log_survival[route])
     after = -np.expm1(log_survival[route, None] + times[:, None] * _LOG_SURVIVAL)
     terms = evidence.hit[route, None] * (np.log(after) - np.log(before)[:, None])
-    np.add.at(logs, elements.column[entries], terms)
+    if len(entries):
+        # Entries are sorted by column.
+        column = elements.column[entries]
+        firsts = np.flatnonzero(np.diff(column, prepend=-1))
+        logs[column[firsts]] += np.add.reduceat(terms, firsts, axis=0)
     return logs
 
 

@@ -20,7 +20,7 @@ BACKGROUND = 2e-5
 SLOW_RATE = 0.8
 #: A probe is slow when it took so many times what such probes take, and the allowance on top.
 SLOWER = 3.0
-_SLOW_BACKGROUND = (0.005, 0.3)
+_SLOW_BACKGROUND = (0.02, 0.3)
 _KEEP_NS, _SHORTEST_NS, _SHORTEST_SLOW_NS = 10_000_000_000, 200_000_000, 1_000_000_000
 _TYPICAL_NS = 2_000_000_000
 #: Fewer lost probes are no black hole yet, and none that surely lets more than one in a hundred through is one.
@@ -35,10 +35,18 @@ class Localiser:
         cycle_ns: in which every route is probed at least once.
         allowance_ns: per route, what queues on its way may add to the delay though nothing is at fault.
         healthy_ns: how long an element must have been healthy to be cleared.
+        together: probes of a host that are sent at one moment. What delays one of them for reasons of the machine's
+            delays them all: of a delay they tell as much as one probe.
     """
 
     def __init__(
-        self, routes: Sequence[Route], *, cycle_ns: int, allowance_ns: Sequence[int], healthy_ns: int = 2_000_000_000
+        self,
+        routes: Sequence[Route],
+        *,
+        cycle_ns: int,
+        allowance_ns: Sequence[int],
+        healthy_ns: int = 2_000_000_000,
+        together: int = 1,
     ) -> None:
         self.elements = Elements(routes)
         self._allowance_ns = np.array(allowance_ns, np.float64)
@@ -65,6 +73,7 @@ class Localiser:
             list(_spans(max(_SHORTEST_SLOW_NS, 2 * cycle_ns), keep_ns)),
             _slow_background,
             least_rate=SLOW_RATE,
+            weight=1 / together,
             healthy_ns=healthy_ns,
         )
         self._said: dict[tuple[bool, int], Suspect] = {}

@@ -14,7 +14,7 @@ from testbed.localise.elements import Counts, Elements
 from testbed.localise.likelihood import Evidence, scan, with_fault
 
 #: Starts that are followed, and faults in one model beside those known before.
-STARTS, AT_ONCE = 10, 4
+STARTS, AT_ONCE = 6, 4
 
 
 @dataclass(frozen=True)

@@ -112,17 +112,6 @@ DEFINITIONS: dict[str, Definition] = {
     "evs_retired": Definition(
         "count", "times an EV left the active set for a loss, a timeout or a port that went down"
     ),
-    "probes": Definition("packets", "probes that the prober offered to the kernel"),
-    "probes_unknown": Definition(
-        "packets", "probes that did not come home while the machine itself dropped packets: nobody's fault is known"
-    ),
-    "probe_loss_ratio": Definition(
-        "ratio", "probes that did not come home within the waiting time over those whose fate is known"
-    ),
-    "suspects": Definition("count", "times the prober accused something"),
-    "suspects_unfounded": Definition("count", "accusations of what no fault of the run was on"),
-    "localise": _time("from the event to the prober's word that names the link or switch, its waiting time included"),
-    "prober_cpu": Definition("ratio", "processor time of the prober's agents over the time they ran"),
 }
 for _q in ("p50", "p99", "max"):
     DEFINITIONS[f"message_time_{_q}"] = _time(f"{_q} of the time from posting a message to its completion")

@@ -7,11 +7,28 @@ from typing import TYPE_CHECKING
 
 from testbed.localise.elements import Kind
 from testbed.localise.suspects import Suspect, What
-from testbed.measure.definitions import Report
+from testbed.measure.definitions import CLOCK_STEP_NOTICED_NS
 from testbed.record import Event, Figure
 
 if TYPE_CHECKING:
     from testbed.traffic.prober.prober import Prober
+
+#: Name → unit and definition; ``docs/metrics.md`` explains them to users.
+DEFINITIONS: Mapping[str, tuple[str, str]] = {
+    "probes": ("packets", "probes that the prober offered to the kernel"),
+    "probes_unknown": (
+        "packets",
+        "probes that did not come home while the machine itself dropped packets: nobody's fault is known",
+    ),
+    "probe_loss_ratio": (
+        "ratio",
+        "probes that did not come home within the waiting time over those whose fate is known",
+    ),
+    "suspects": ("count", "times the prober accused something"),
+    "suspects_unfounded": ("count", "accusations of what no fault of the run was on"),
+    "localise": ("s", "from the event to the prober's word that names the link or switch, its waiting time included"),
+    "prober_cpu": ("ratio", "processor time of the prober's agents over the time they ran"),
+}
 
 
 def figures(prober: Prober, faults: Sequence[Event]) -> list[Figure]:
@@ -22,35 +39,45 @@ def figures(prober: Prober, faults: Sequence[Event]) -> list[Figure]:
 def _figures(prober: Prober, faults: Sequence[Event]) -> Iterator[Figure]:
     outcome = prober.outcome
     counters = outcome.counters
-    report = Report(clock_step_ns=outcome.clock_step_ns)
     sent, lost, unknown = counters["sent"], counters["lost"], counters["unknown"]
     note = f"waiting time {prober.waiting_time_s:g} s, one cycle of all loops {prober.cycle_s:.3g} s"
-    yield report.figure("probes", sent, sent, "all", note=note)
-    yield report.figure("probes_unknown", unknown, sent, "all", note=_machine(counters))
+    yield _figure("probes", sent, sent, "all", note=note)
+    yield _figure("probes_unknown", unknown, sent, "all", note=_machine(counters))
     known = sent - unknown
     ratio = lost / known if known else None
-    yield report.figure("probe_loss_ratio", ratio, known, "all", resolution=1 / max(known, 1), note=note)
-    yield report.figure("suspects", len(outcome.accused), known, "all", note=_names(outcome.accused))
+    yield _figure("probe_loss_ratio", ratio, known, "all", resolution=1 / max(known, 1), note=note)
+    yield _figure("suspects", len(outcome.accused), known, "all", note=_names(outcome.accused))
     right: set[int] = set()
     for fault in faults:
-        figure, found = _localised(prober, fault, report)
+        figure, found = _localised(prober, fault)
         right |= found
         yield figure
     wrong = [suspect for number, suspect in enumerate(outcome.accused) if number not in right]
-    yield report.figure("suspects_unfounded", len(wrong), len(outcome.accused), "all", note=_names(wrong))
+    yield _figure("suspects_unfounded", len(wrong), len(outcome.accused), "all", note=_names(wrong))
     share = counters["cpu_ns"] * 1e-9 / outcome.pressure.elapsed_s
-    yield report.figure("prober_cpu", share, 1, "all", note="of one processor; its agents, forwarding included")
+    yield _figure("prober_cpu", share, 1, "all", note="of one processor; its agents, forwarding included")
 
 
-def _localised(prober: Prober, fault: Event, report: Report) -> tuple[Figure, set[int]]:
+def _figure(
+    name: str, value: float | None, samples: int, scope: str, *, resolution: float | None = None, note: str = ""
+) -> Figure:
+    unit, text = DEFINITIONS[name]
+    known = None if value is None else float(value)
+    return Figure(name, known, unit, text, samples, scope, resolution=resolution, note=note)
+
+
+def _localised(prober: Prober, fault: Event) -> tuple[Figure, set[int]]:
     said = [change for change in prober.outcome.changes if change.what is What.ACCUSED]
     right = {number for number, change in enumerate(said) if _is_of(change.suspect, fault.subject)}
     named = [said[number].t_ns for number in right if said[number].t_ns >= fault.t_ns - fault.uncertainty_ns]
     scope = f"fault {fault.subject} {fault.what}"
     if not named:
-        return report.figure("localise", None, 0, scope, note="not named"), right
+        return _figure("localise", None, 0, scope, note="not named"), right
+    step = prober.outcome.clock_step_ns
+    if abs(step) >= CLOCK_STEP_NOTICED_NS:
+        return _figure("localise", None, 0, scope, note=f"unknown: the clock stepped by {step / 1e9:.6f} s"), right
     resolution = fault.uncertainty_ns * 1e-9
-    return report.figure("localise", (min(named) - fault.t_ns) * 1e-9, len(named), scope, resolution=resolution), right
+    return _figure("localise", (min(named) - fault.t_ns) * 1e-9, len(named), scope, resolution=resolution), right
 
 
 def _is_of(suspect: Suspect, subject: str) -> bool:

@@ -137,6 +137,7 @@ class Prober:
                 cycle_ns=run.cycle_ns,
                 allowance_ns=self.allowance_ns,
                 healthy_ns=self._healthy_ns,
+                together=max(site.schedule.together for site in run.sites),
             )
             watch = Watch(run, localiser)
             watch.start()

@@ -44,6 +44,11 @@ class Schedule:
         return self.periods * self.period_ns
 
     @property
+    def together(self) -> int:
+        """The most probes that a host sends at one moment."""
+        return max(len(turn) for host in self.turns for turn in host)
+
+    @property
     def rate(self) -> float:
         """Probes/s of the whole fabric."""
         probes = sum(len(turn) for host in self.turns for turn in host)

@@ -46,6 +46,7 @@ class Simulation:
             cycle_ns=self.schedule.cycle_ns,
             allowance_ns=[2_000_000] * len(self.routes),
             healthy_ns=round(healthy_s * 1e9),
+            together=self.schedule.together,
         )
         self._lengths = np.array([len(route.hops) for route in self.routes])
         self._turn = 0

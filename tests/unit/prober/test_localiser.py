@@ -222,6 +222,24 @@ def test_delays_are_named(kind: Kind) -> None:
     assert tally.right == tally.rounds
 
 
+def test_a_busy_machine_that_delays_whole_turns_of_hosts_is_no_delay_of_a_host() -> None:
+    """A third of the turns, each as a whole, and by chance those of one host for seconds."""
+    simulation = Simulation(REFERENCE, np.random.default_rng(10))
+    slot_ns = simulation.schedule.period_ns / len(simulation.schedule.turns)
+    add = simulation.localiser.add
+    chance = np.random.default_rng(11)
+
+    def held_up(rows: np.ndarray, horizon_ns: int) -> None:
+        turns, of = np.unique(rows["t_ns"], return_inverse=True)
+        host = np.round(turns / slot_ns).astype(np.int64) % len(simulation.schedule.turns)
+        slow = (chance.random(len(turns)) < 0.33) | ((host == 5) & (chance.random(len(turns)) < 0.6))
+        rows["delay_ns"] += np.where(slow[of], 10_000_000, 0)
+        add(rows, horizon_ns)
+
+    simulation.localiser.add = held_up  # type: ignore[method-assign]
+    assert simulation.run(60.0) == []
+
+
 def test_a_busy_machine_that_delays_all_probes_at_times_is_no_delay_of_a_link() -> None:
     simulation = Simulation(LAPTOP, np.random.default_rng(8))
     add = simulation.localiser.add
