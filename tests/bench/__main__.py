@@ -18,7 +18,20 @@ from typing import Any
 
 from testbed.errors import BedError
 from testbed.measure.provenance import machine_here, versions_here
-from tests.bench import bring_up, child, down, first_result, large, measures, mrc, pristine, probes, start, transfers
+from tests.bench import (
+    bring_up,
+    child,
+    down,
+    first_result,
+    large,
+    measures,
+    mrc,
+    pristine,
+    probes,
+    relay,
+    start,
+    transfers,
+)
 from tests.bench.figures import Section, Verdict
 from tests.bench.load import MOST_FOREIGN, wait_until_quiet
 from tests.bench.options import Options
@@ -33,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Options], Section]] = {
     "mrc": mrc.measure,
     "measures": measures.measure,
     "transfers": transfers.measure,
+    "relay": relay.measure,
     "start": start.measure,
     "first-result": first_result.measure,
 }
