@@ -116,6 +116,14 @@ class WorkerCounters:
         """Count datagrams that went no further."""
         self.drops[_REASON_AT[reason]] += np.uint64(count)
 
+    def passed(self, way: Direction, received: int, forwarded: int, count: int, sent: int) -> None:
+        """Count ``count`` datagrams handed to the kernel, ``sent`` of which it took, and the bytes of both sides."""
+        self.octets[way, 0] += np.uint64(received)
+        self.octets[way, 1] += np.uint64(forwarded)
+        self.sent[way] += np.uint64(sent)
+        if sent < count:
+            self.drop(Drop.SEND, count - sent)
+
     def dropped(self, reason: str) -> int:
         """How many so far."""
         return int(self.drops[_REASON_AT[reason]])
