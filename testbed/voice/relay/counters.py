@@ -59,6 +59,7 @@ class Word(IntEnum):
     STORE_DROPPED = 9
     CONFIGURATION = 10
     DRAINING = 11
+    RELAYED_MS = 12
 
 
 class StoreWord(IntEnum):

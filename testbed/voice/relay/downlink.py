@@ -26,7 +26,7 @@ from testbed.voice.framing import (
 )
 from testbed.voice.keys import Keys
 from testbed.voice.relay.batch import Batch
-from testbed.voice.relay.counters import Direction, Drop, WorkerCounters
+from testbed.voice.relay.counters import Direction, Drop, Word, WorkerCounters
 from testbed.voice.relay.part import RESEAL_S
 from testbed.voice.relay.targets import Targets
 from testbed.voice.relay.uplink import FEW, is_client
@@ -58,7 +58,7 @@ class Downlink:
         self._places.clear()
         self._names = [b""] * len(self._names)
 
-    def take(self, count: int, public_fd: int, internal_fd: int, now_s: int) -> None:
+    def take(self, count: int, public_fd: int, internal_fd: int, now_ms: int, now_s: int) -> None:
         """Pass on the ``count`` datagrams of the batch."""
         if count <= FEW and self._few(count, public_fd, now_s):
             return
@@ -77,6 +77,8 @@ class Downlink:
         for action in (_TO_CLIENT, _TO_RELAY, _TO_TARGET) if actions.any() else (_TO_CLIENT,):
             at = np.flatnonzero(good & (actions == action))
             if len(at):
+                if action == _TO_TARGET:
+                    self._counters.set(Word.RELAYED_MS, now_ms)
                 self._send(action, at, places[at], public_fd if action == _TO_CLIENT else internal_fd)
 
     def _few(self, count: int, fd: int, now_s: int) -> bool:
