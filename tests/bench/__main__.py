@@ -29,6 +29,7 @@ from tests.bench import (
     pristine,
     prober,
     probes,
+    relay,
     start,
     transfers,
 )
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Options], Section]] = {
     "measures": measures.measure,
     "transfers": transfers.measure,
     "prober": prober.measure,
+    "relay": relay.measure,
     "start": start.measure,
     "first-result": first_result.measure,
 }

@@ -54,6 +54,7 @@ class Batch:
         self._slots = np.zeros(BATCH * SLOT, np.uint8)
         start = self._slots.ctypes.data
         self.body: npt.NDArray[np.uint64] = start + BODY_AT + np.arange(BATCH, dtype=np.uint64) * np.uint64(SLOT)
+        self._body_at = start + BODY_AT
         self.first = self._column("u1", BODY_AT)
         self.names = self._column(f"V{SOCKADDR_BYTES}", NAME_AT)
         self.framed_names = self._column(f"V{SOCKADDR_BYTES + HEADER_BYTES}", NAME_AT)
@@ -77,6 +78,21 @@ class Batch:
 
     def _column(self, kind: str, offset: int) -> npt.NDArray[np.void]:
         return np.ndarray((BATCH,), np.dtype(kind), self._slots.data, offset, (SLOT,))
+
+    def name(self, at: int) -> bytes:
+        """The source of a datagram, as in :attr:`names`."""
+        start = at * SLOT + NAME_AT
+        return bytes(self._bytes[start : start + SOCKADDR_BYTES])
+
+    def framed_name(self, at: int) -> bytes:
+        """The same as in :attr:`framed_names`."""
+        start = at * SLOT + NAME_AT
+        return bytes(self._bytes[start : start + SOCKADDR_BYTES + HEADER_BYTES])
+
+    def lay_out(self, at: int, datagram: int, shift: int, length: int, name: int) -> None:
+        """Have a received datagram sent as number ``at``, from ``shift`` bytes after its start on."""
+        self.out_base[at] = self._body_at + datagram * SLOT + shift
+        self.out_length[at], self.out_name[at] = length, name
 
     def receive(self, fd: int) -> int:
         """Take what has arrived at a socket of AF_INET6, without waiting. Returns how many datagrams."""

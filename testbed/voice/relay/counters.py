@@ -59,6 +59,7 @@ class Word(IntEnum):
     STORE_DROPPED = 9
     CONFIGURATION = 10
     DRAINING = 11
+    RELAYED_MS = 12
 
 
 class StoreWord(IntEnum):
@@ -115,6 +116,14 @@ class WorkerCounters:
     def drop(self, reason: str, count: int = 1) -> None:
         """Count datagrams that went no further."""
         self.drops[_REASON_AT[reason]] += np.uint64(count)
+
+    def passed(self, way: Direction, received: int, forwarded: int, count: int, sent: int) -> None:
+        """Count ``count`` datagrams handed to the kernel, ``sent`` of which it took, and the bytes of both sides."""
+        self.octets[way, 0] += np.uint64(received)
+        self.octets[way, 1] += np.uint64(forwarded)
+        self.sent[way] += np.uint64(sent)
+        if sent < count:
+            self.drop(Drop.SEND, count - sent)
 
     def dropped(self, reason: str) -> int:
         """How many so far."""

@@ -26,10 +26,10 @@ from testbed.voice.framing import (
 )
 from testbed.voice.keys import Keys
 from testbed.voice.relay.batch import Batch
-from testbed.voice.relay.counters import Direction, Drop, WorkerCounters
+from testbed.voice.relay.counters import Direction, Drop, Word, WorkerCounters
 from testbed.voice.relay.part import RESEAL_S
 from testbed.voice.relay.targets import Targets
-from testbed.voice.relay.uplink import is_client
+from testbed.voice.relay.uplink import FEW, is_client
 
 _HEAD: Final = np.uint64(HEADER_BYTES)
 _TO_CLIENT, _TO_RELAY, _TO_TARGET = 0, 1, 2
@@ -58,8 +58,10 @@ class Downlink:
         self._places.clear()
         self._names = [b""] * len(self._names)
 
-    def take(self, count: int, public_fd: int, internal_fd: int, now_s: int) -> None:
+    def take(self, count: int, public_fd: int, internal_fd: int, now_ms: int, now_s: int) -> None:
         """Pass on the ``count`` datagrams of the batch."""
+        if count <= FEW and self._few(count, public_fd, now_s):
+            return
         batch = self._batch
         names: list[bytes] = batch.framed_names[:count].tolist()
         places = np.fromiter(map(self._places.get, names, repeat(-1)), np.int64, count)
@@ -75,7 +77,28 @@ class Downlink:
         for action in (_TO_CLIENT, _TO_RELAY, _TO_TARGET) if actions.any() else (_TO_CLIENT,):
             at = np.flatnonzero(good & (actions == action))
             if len(at):
+                if action == _TO_TARGET:
+                    self._counters.set(Word.RELAYED_MS, now_ms)
                 self._send(action, at, places[at], public_fd if action == _TO_CLIENT else internal_fd)
+
+    def _few(self, count: int, fd: int, now_s: int) -> bool:
+        """The same for so few that columns do not pay; False, and nothing done, where not all go to clients."""
+        batch, places, octets = self._batch, [], 0
+        for at in range(count):
+            place = self._places.get(batch.framed_name(at), -1)
+            length = int(batch.lengths[at])
+            if place < 0 or not HEADER_BYTES < length <= batch.most or self._action[place] != _TO_CLIENT:
+                return False
+            if self._until_s[place] <= now_s:
+                return False
+            places.append(place)
+            octets += length
+        for at, place in enumerate(places):
+            batch.lay_out(at, at, HEADER_BYTES, int(batch.lengths[at]) - HEADER_BYTES, int(self._pointers[place]))
+        self._counters.packets[Direction.OUTWARD, 0] += np.uint64(count)
+        forwarded = octets - count * HEADER_BYTES
+        self._counters.passed(Direction.OUTWARD, octets, forwarded, count, batch.send(fd, count))
+        return True
 
     def _send(self, action: int, at: npt.NDArray[np.int64], places: npt.NDArray[np.int64], fd: int) -> None:
         batch, count = self._batch, len(at)
@@ -90,12 +113,8 @@ class Downlink:
         batch.out_base[:count] = base
         batch.out_length[:count] = lengths
         batch.out_name[:count] = self._pointers[places]
-        sent = batch.send(fd, count)
         way = Direction.INWARD if action == _TO_TARGET else Direction.OUTWARD
-        self._counters.sent[way] += np.uint64(sent)
-        self._counters.octets[way, 1] += np.uint64(lengths.sum())
-        if sent < count:
-            self._counters.drop(Drop.SEND, count - sent)
+        self._counters.passed(way, 0, int(lengths.sum()), count, batch.send(fd, count))
 
     def _slowly(
         self,

@@ -111,6 +111,10 @@ class Part:
         """Whether the client's source may have one more session with this worker."""
         return self._sources[Address.unpack(client).source] < self._settings.per_source
 
+    def old(self, place: int, now_s: int) -> bool:
+        """Whether a session's header is to be sealed anew."""
+        return bool(self._sealed_s[place] < now_s - RESEAL_S)
+
     def freshen(self, places: npt.NDArray[np.int64], now_s: int) -> None:
         """Seal anew the headers of sessions that are about to send, where they are old."""
         old = self._sealed_s[places] < now_s - RESEAL_S

@@ -176,7 +176,12 @@ class Supervisor:
         if self._draining_until is None:
             return False
         words = [row.words for row in self.source.counters.workers]
-        left = any(each[Word.SESSIONS] or not each[Word.DRAINING] for each in words)
+        # Of calls that come by another relay there is no session, only when the last datagram of one came.
+        lately = time.monotonic_ns() // 1_000_000 - self._options.settings.idle_ms
+        left = any(
+            each[Word.SESSIONS] or not each[Word.DRAINING] or int(each[Word.RELAYED_MS]) > max(lately, 0)
+            for each in words
+        )
         return not left or time.monotonic() > self._draining_until
 
     def _ready(self) -> bool:

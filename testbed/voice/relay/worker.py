@@ -101,7 +101,7 @@ class Worker:
             if arrived:
                 up.take(arrived, internal, now_ms, now_s)
             if answered:
-                down.take(answered, public, internal, now_s)
+                down.take(answered, public, internal, now_ms, now_s)
             if now_ms >= next_tick:
                 next_tick = now_ms + _TICK_MS
                 self._tick(now_ms, now_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -23,6 +24,7 @@ from tests.netns.voice.relays import (
     udp,
     until_dropped,
 )
+from tests.netns.waiting import wait_until
 
 KEYS = Keys.make()
 
@@ -90,6 +92,27 @@ def test_the_inner_relay_keeps_no_session_and_a_new_one_goes_on_at_once(
     chain.transceiver.answer(taken, b"back")
     assert chain.client.receive() == b"back"
     assert made.status()["workers"][0]["sessions"] == 0
+
+
+def test_a_relay_that_drains_serves_the_calls_of_another_until_they_are_silent(
+    chain: Chain, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with udp() as probe:
+        internal = address_of(probe)
+    table = {"cluster": 6, "transceivers": {"7": chain.transceiver.address}, "relays": [chain.outer.internal]}
+    with relay(tmp_path_factory.mktemp("drained"), table, KEYS, "--idle", "2s", internal=internal) as made:
+        chain.outer.write_table({"clusters": {"5": chain.inner.internal, "6": internal}})
+        wait_until(lambda: chain.outer.status()["clusters"] == 2, "the outer relay knows both")
+        wait_until(lambda: all(each["configuration"] == 2 for each in chain.outer.status()["workers"]), "each worker")
+        chain.client.check(cluster=6)
+        assert chain.transceiver.take()[0].client == chain.client.address
+        made.signal(signal.SIGTERM)
+        wait_until(lambda: made.status()["draining"], "it drains")
+        chain.client.send(RTP)
+        taken = chain.transceiver.take()
+        chain.transceiver.answer(taken, b"still here")
+        assert chain.client.receive() == b"still here"
+        assert made.process.wait(10) == 0
 
 
 def test_the_outer_header_alone_does_not_name_a_client_to_the_inner_relay(chain: Chain) -> None:
