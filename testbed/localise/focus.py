@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +11,18 @@ from testbed.localise.elements import Counts, Elements
 
 #: Routes for each candidate.
 _EACH = 6
+
+
+#: One turn in so many goes to the focus: while candidates are to be told apart, and while one only waits for a healing.
+ASKING, WATCHING = 2, 8
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Routes to probe more often, in this order, and every how many turns of the schedule; no routes: none."""
+
+    routes: tuple[int, ...] = ()
+    every: int = ASKING
 
 
 def focus(elements: Elements, candidates: Sequence[int]) -> list[int]:

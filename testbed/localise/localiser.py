@@ -8,7 +8,7 @@ import numpy as np
 
 from testbed.localise.detector import Accused, Detector
 from testbed.localise.elements import Counts, Elements
-from testbed.localise.focus import focus
+from testbed.localise.focus import ASKING, WATCHING, Focus, focus
 from testbed.localise.likelihood import Evidence
 from testbed.localise.routes import OutcomeArray, Route, Status
 from testbed.localise.suspects import Change, FaultClass, Suspect, What
@@ -102,10 +102,13 @@ class Localiser:
                 changes += self._say(slow, each, each.column in new, said)
         return changes
 
-    def focus(self) -> list[int]:
-        """Routes that would tell more about what is in question; empty while nothing is."""
+    def focus(self) -> Focus:
+        """Routes that would tell more about what is in question, and what share of the probes they are worth."""
         held = [*self._loss.held, *self._delay.held]
-        return focus(self.elements, list(dict.fromkeys([*self._loss.candidates, *self._delay.candidates, *held])))
+        candidates = [*self._loss.candidates, *self._delay.candidates]
+        # What is held is only to be cleared some day; until then other faults are to be found as soon as ever.
+        share = ASKING if candidates else WATCHING
+        return Focus(tuple(focus(self.elements, list(dict.fromkeys([*candidates, *held])))), share)
 
     def _say(self, slow: bool, accused: Accused, new: bool, said_ns: int) -> Iterator[Change]:
         suspect = self._suspect(slow, accused)

@@ -31,15 +31,17 @@ _KEEP_NS = 10_000_000_000
 
 
 class Orders(Control):
-    """The agent's lifeline, with one command more: ``focus`` and the numbers of loops; without any it ends."""
+    """The agent's lifeline, with one command more: ``focus``, every how many turns, and the numbers of loops."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.focus: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self.every = 2
 
     def _obey(self, words: list[bytes]) -> None:
         if words[:1] == [b"focus"]:
-            self.focus = np.array([int(word) for word in words[1:]], np.int64)
+            self.every, *loops = map(int, words[1:])
+            self.focus = np.array(loops, np.int64)
         else:
             super()._obey(words)
 
@@ -110,10 +112,10 @@ class Engine:
         return 2 * self._plan.retire_ms * 1_000_000 + _SLACK_NS
 
     def _take_turn(self) -> None:
-        """The next host's loops; every second time, while there is a focus, as many of those instead."""
+        """The next host's loops; every so many times, while there is a focus, as many of those instead."""
         self._slot += 1
         focus = self._orders.focus
-        if len(focus) and self._slot % 2:
+        if len(focus) and self._slot % self._orders.every == 0:
             size = len(self._turns[0][0])
             loops = focus[(self._focus_at + np.arange(size)) % len(focus)]
             self._focus_at += size

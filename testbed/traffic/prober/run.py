@@ -9,13 +9,13 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import AgentSite, Fabric, Process
+from testbed.localise.focus import Focus
 from testbed.localise.routes import OUTCOME, OutcomeArray
 from testbed.record import ClockReading, now_ns
 from testbed.traffic.prober.loops import Loop, loops
@@ -107,10 +107,10 @@ class Site:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, f"{line}\n".encode())
 
-    def focus(self, numbers: Sequence[int]) -> None:
+    def focus(self, wanted: Focus) -> None:
         """Have those of these loops, by their numbers among all, probed more often that are its own."""
-        ours = [number - self.first for number in numbers if 0 <= number - self.first < len(self.loops)]
-        self.tell(" ".join(["focus", *map(str, ours)]))
+        ours = [number - self.first for number in wanted.routes if 0 <= number - self.first < len(self.loops)]
+        self.tell(" ".join(["focus", str(wanted.every), *map(str, ours)]))
 
     def read(self) -> tuple[OutcomeArray, int]:
         """Outcomes since the last call, by numbers among all loops, and the horizon that belongs to them."""
@@ -214,10 +214,10 @@ class ProberRun:
             horizons.append(horizon)
         return np.concatenate(parts), min(horizons)
 
-    def focus(self, numbers: Sequence[int]) -> None:
+    def focus(self, wanted: Focus) -> None:
         """Have these loops probed more often; none: as planned."""
         for site in self.sites:
-            site.focus(numbers)
+            site.focus(wanted)
 
     def counters(self) -> dict[str, int]:
         """All agents' counters, added up; of the horizon and the delay behind schedule the least and the most."""

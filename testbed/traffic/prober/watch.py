@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from testbed.errors import BedError, InfrastructureError
+from testbed.localise.focus import Focus
 from testbed.localise.localiser import Localiser
 from testbed.localise.suspects import Change, Suspect
 from testbed.record import now_ns
@@ -28,7 +29,7 @@ class Watch:
         self._changes: list[Change] = []
         self._suspects: tuple[Suspect, ...] = ()
         self._listeners: list[Listener] = []
-        self._focus: list[int] = []
+        self._focus = Focus()
         self._horizon_ns = 0
         self.error: BedError | None = None
         # A daemon, so that an interrupted process ends.

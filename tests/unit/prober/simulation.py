@@ -10,6 +10,7 @@ import numpy as np
 from testbed.addressing import AddressPlan
 from testbed.lab import Lab
 from testbed.localise.elements import Element, Kind
+from testbed.localise.focus import Focus
 from testbed.localise.localiser import Localiser
 from testbed.localise.routes import OUTCOME, OutcomeArray, Status
 from testbed.localise.suspects import Change
@@ -50,7 +51,7 @@ class Simulation:
         )
         self._lengths = np.array([len(route.hops) for route in self.routes])
         self._turn = 0
-        self._focus: list[int] = []
+        self._focus = Focus()
         self._focus_at = 0
         self._seq = 0
         self.now = 0
@@ -79,10 +80,10 @@ class Simulation:
         parts, times = [], []
         while self._turn * slot_ns < until:
             at = round(self._turn * slot_ns)
-            host = self._base % hosts if self._focus else self._turn % hosts
-            if self._focus and self._turn % 2:
+            focus = self._focus.routes
+            if focus and self._turn % self._focus.every == 0:
                 size = len(self.schedule.turns[0][0])
-                chosen = [self._focus[(self._focus_at + n) % len(self._focus)] for n in range(size)]
+                chosen = [focus[(self._focus_at + n) % len(focus)] for n in range(size)]
                 self._focus_at += size
             else:
                 host = self._base % hosts

@@ -199,7 +199,7 @@ def test_probes_that_come_late_take_the_accusation_back() -> None:
     late = np.concatenate(lost)
     late["status"], late["delay_ns"] = Status.LATE, 400_000_000
     add(late, simulation.now - WAITING_NS)
-    said = simulation.run(4.0)
+    said = simulation.run(10.0)
     assert What.CLEARED in {change.what for change in said}
     assert found(simulation) == set()
 
