@@ -113,11 +113,12 @@ class Part:
 
     def old(self, place: int, now_s: int) -> bool:
         """Whether a session's header is to be sealed anew."""
-        return bool(self._sealed_s[place] < now_s - RESEAL_S)
+        return bool(abs(self._sealed_s[place] - now_s) > RESEAL_S)
 
     def freshen(self, places: npt.NDArray[np.int64], now_s: int) -> None:
         """Seal anew the headers of sessions that are about to send, where they are old."""
-        old = self._sealed_s[places] < now_s - RESEAL_S
+        # In the future: the clock was set back since.
+        old = np.abs(self._sealed_s[places] - now_s) > RESEAL_S
         if old.any():
             for place in list(dict.fromkeys(places[old].tolist()))[:_RESEAL_AT_ONCE]:
                 self._seal(place, now_s)

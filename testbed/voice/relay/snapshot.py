@@ -34,6 +34,7 @@ class Source:
                     "running": now_ms - int(worker.words[Word.BEAT_MS]) < _STILL_MS,
                     "starts": int(worker.words[Word.STARTS]),
                     "sessions": int(worker.words[Word.SESSIONS]),
+                    "draining": bool(worker.words[Word.DRAINING]),
                     "held": int(worker.words[Word.HELD]),
                     "configuration": int(worker.words[Word.CONFIGURATION]),
                     "socket_dropped": {"public": public, "internal": internal},

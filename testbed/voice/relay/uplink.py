@@ -144,9 +144,13 @@ class Uplink:
             left = [at for at in left if fits[at]]
         if len(left) > _SLOW_AT_ONCE:
             self._counters.drop(Drop.BUSY, len(left) - _SLOW_AT_ONCE)
+        # Known clients first, so that a flood of others does not cost them their checks.
+        left.sort(key=lambda at: places[at] < 0)
         before = self._part.changes
         for at in left[:_SLOW_AT_ONCE]:
-            place = self._place(at, names[at], int(places[at]), now_ms, now_s)
+            name = names[at]
+            # Not as it was when the batch began: its check may have come just before.
+            place = self._place(at, name, self._part.places.get(name, -1), now_ms, now_s)
             if place >= 0:
                 places[at], good[at] = place, True
         if self._part.changes == before:

@@ -209,7 +209,7 @@ def test_draining_refuses_new_calls_and_ends_when_the_old_are_gone(tmp_path: Pat
         new = opened.enter_context(closing(Client(KEYS, made.public)))
         call(client, transceiver)
         made.signal(signal.SIGTERM)
-        wait_until(lambda: made.status()["draining"], "it drains")
+        wait_until(lambda: all(each["draining"] for each in made.status()["workers"]), "it drains")
         until_dropped(made, "draining", 1, lambda: new.check())
         client.send(RTP)
         taken = transceiver.take()
