@@ -99,7 +99,7 @@ class FaultScope:
         self._heal = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BedError | None = None
-        self._over = False
+        self._over = self._left = False
         self._at_end: list[Callable[[], None]] = []
 
     @property
@@ -136,6 +136,10 @@ class FaultScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Whoever healed it early, inside its block, has heard of its error.
+        if self._left:
+            return
+        self._left = True
         self._heal.set()
         assert self._thread is not None
         began = time.monotonic()

@@ -208,7 +208,7 @@ def neighbour(entry: Neighbour) -> bytes:
 
 
 @cache
-def _route(action: Action, length: int, source: bool, flags: int) -> _Template:
+def _route(action: Action, length: int, source: bool) -> _Template:
     from testbed.fabric.netns.seg6 import RouteMessage, encapsulation
 
     message = RouteMessage()
@@ -226,7 +226,7 @@ def _route(action: Action, length: int, source: bool, flags: int) -> _Template:
     if source:
         message["attrs"].append(("RTA_PREFSRC", "fdcc:1:2:3:4:5:6:7"))
         places["source"] = bytes.fromhex("fdcc0001000200030004000500060007")
-    return _Template(message, RTM_NEWROUTE, NLM_F_CREATE | flags, **places)
+    return _Template(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, **places)
 
 
 def _route_values(route: Route) -> dict[str, bytes]:
@@ -238,27 +238,9 @@ def _route_values(route: Route) -> dict[str, bytes]:
     return values
 
 
-def route(entry: Route, *, exclusive: bool = False) -> bytes:
-    """Install a route, in place of one to the same prefix; ``exclusive``: refused (EEXIST) where there is one."""
-    flags = NLM_F_EXCL if exclusive else NLM_F_REPLACE
-    return _route(entry.action, entry.length, bool(entry.source), flags)(**_route_values(entry))
-
-
-@cache
-def _route_delete(length: int) -> _Template:
-    from testbed.fabric.netns.seg6 import RouteMessage
-
-    message = RouteMessage()
-    message["family"] = _AF_INET6
-    message["dst_len"] = length
-    message["table"] = _TABLE_MAIN
-    message["attrs"] = [("RTA_DST", _ADDRESS_A), ("RTA_OIF", _MARK_A)]
-    return _Template(message, RTM_DELROUTE, 0, prefix=_ADDRESS_A_BYTES, index=_U32(_MARK_A))
-
-
-def route_delete(entry: Route) -> bytes:
-    """Remove a route."""
-    return _route_delete(entry.length)(prefix=entry.prefix, index=_U32(entry.ifindex))
+def route(entry: Route) -> bytes:
+    """Install a route, in place of one to the same prefix."""
+    return _route(entry.action, entry.length, bool(entry.source))(**_route_values(entry))
 
 
 @cache

@@ -11,12 +11,14 @@ from testbed.errors import InfrastructureError, LabError, UsageError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Port
+from tests.netns.conftest import QUICK_REBOOT, TINY, BringUp
 from tests.netns.faults.wire import Wire, wire
 from tests.netns.waiting import wait_until
 
 COUNT = 50
 OTHER_PLANE = 0x1
 OTHER_T1 = 0x8
+SHAPED = TINY + QUICK_REBOOT + "link: {rate: 1 Gbit/s}\ntime_scale: 10\n"
 
 
 def carrier(fabric: NetnsFabric, node: str, port: str) -> str:
@@ -200,3 +202,24 @@ def test_a_reduced_rate_is_the_rate_at_which_packets_come(tiny: NetnsFabric, fau
 def test_a_rate_that_is_none_is_refused(tiny: NetnsFabric) -> None:
     with pytest.raises(UsageError, match="no reduced rate"), Faults(tiny).rate("h0:p0", 4) as slow:
         slow.wait("rate reduced")
+
+
+def test_on_a_shaped_link_the_planned_rate_comes_back_in_any_order(up: BringUp) -> None:
+    fabric = up(SHAPED)
+    faults = Faults(fabric)
+    link, slow = "p0-t0-0~p0-t1-0", "p0-t0-0: unexpected qdisc tbf dev t1-0 rate 1250000 B/s"
+    with pytest.raises(UsageError, match="below the 100000000 of the link"), faults.rate(link, "1 Gbit/s") as wrong:
+        wrong.wait("rate reduced")
+    with faults.rate(link, "10 Mbit/s") as outer, faults.reboot("p0-t0-0") as reboot:
+        outer.wait("rate reduced")
+        reboot.wait("carrier lost")
+        outer.__exit__(None, None, None)
+    assert fabric.check() == []
+    with faults.rate(link, "10 Mbit/s", direction="up") as held:
+        held.wait("rate reduced")
+        with faults.link_down(link) as cut:
+            cut.wait("carrier lost")
+        assert any(line.startswith(slow) for line in fabric.check())
+        with wire(fabric) as packets:
+            packets.passes()
+    assert fabric.check() == []

@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
-from testbed.fabric.netns import messages
+from testbed.fabric.netns import messages, queues
 from testbed.fabric.netns.keeper.namespaces import split
 from testbed.fabric.netns.seg6 import RouteMessage
 from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, Route, Shaper
@@ -112,11 +112,23 @@ def test_an_encapsulating_route(segment: bytes) -> None:
 
 
 @given(INDEX, ADDRESS)
-def test_a_route_is_deleted_by_prefix_and_interface(index: int, prefix: bytes) -> None:
-    data = messages.route_delete(Route(prefix, 48, Action.UN, index))
+def test_a_route_is_deleted_by_prefix_wherever_it_leads(index: int, prefix: bytes) -> None:
+    data = messages.prefix_delete(Route(prefix, 48, Action.UN, index))
     message = decode(RouteMessage, data)
     assert struct.unpack_from("=IHH", data)[1] == messages.RTM_DELROUTE
-    assert (message["dst_len"], message.get_attr("RTA_DST"), message.get_attr("RTA_OIF")) == (48, text(prefix), index)
+    assert (message["dst_len"], message.get_attr("RTA_DST"), message.get_attr("RTA_OIF")) == (48, text(prefix), None)
+
+
+@given(INDEX, st.floats(0, 60), st.floats(0, 60), st.booleans())
+def test_a_delay(index: int, delay_s: float, jitter_s: float, below: bool) -> None:
+    """Times are the attributes TCA_NETEM_LATENCY64 and JITTER64 behind struct tc_netem_qopt, in ns."""
+    message = decode(tcmsg, queues.netem(index, delay_s, jitter_s, below_shaper=below))
+    place = 1 << 16 | 1 if below else 0xFFFF_FFFF
+    assert (message["index"], message["parent"], message.get_attr("TCA_KIND")) == (index, place, "netem")
+    options = message.get_attr("TCA_OPTIONS")
+    assert (options["limit"], options["loss"], options["delay"], options["jitter"]) == (1 << 20, 0, 0, 0)
+    times = bytes(message.data)[-24:]
+    assert struct.unpack("=HHqHHq", times) == (12, 10, round(delay_s * 1e9), 12, 11, round(jitter_s * 1e9))
 
 
 @given(INDEX, st.integers(1_000, 2**31), st.integers(20_000, 2**31))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,49 @@ def test_leaving_the_block_heals_and_bounds_the_outage() -> None:
     assert (outage.start_lo, outage.start_hi, outage.end_lo, outage.end_hi) == (900, 1_000, 4_700, 5_000)
     assert ended == [fault]
     assert [event.what for event in fault.events] == ["cut of s issued", "dead", "alive"]
+
+
+def test_one_that_is_healed_inside_its_block_is_over() -> None:
+    ended: list[FaultScope] = []
+    with scope(dies_and_revives, ended) as fault:
+        fault.wait("dead", 5)
+        fault.__exit__(None, None, None)
+        assert fault.healed is not None
+    assert ended == [fault]
+
+
+def test_a_fault_that_comes_and_goes_has_an_outage_each_time_and_is_healed_by_the_last() -> None:
+    def flaps(record: Record, wait: Wait) -> None:
+        for t_ns in (1_000, 3_000):
+            record(Event(t_ns, "traffic", "s", "dead"))
+            record(Event(t_ns + 500, "tables", "s", "alive", uncertainty_ns=100))
+        record(Event(6_000, "traffic", "s", "dead"))
+        wait(LONG)
+
+    with scope(flaps) as fault:
+        wait_for(lambda: len(fault.outages()) == 3)
+        assert fault.healed is None
+        assert fault.observed is not None
+        assert fault.observed.t_ns == 1_000
+        assert [(outage.start_lo, outage.end_lo, outage.end_hi) for outage in fault.outages()[:2]] == [
+            (1_000, 1_400, 1_500),
+            (3_000, 3_400, 3_500),
+        ]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)  # The poll interval of a wait with a deadline.
+
+
+def test_a_fault_that_is_no_outage_kills_no_path() -> None:
+    fault = FaultScope("1% loss on s", "s", dies_and_revives, dies="dead", revives="alive", outage=False)
+    with fault:
+        fault.wait("dead", 5)
+    assert fault.observed is not None
+    assert fault.outages() == []
 
 
 def test_a_block_that_raises_is_healed_too_and_its_error_comes_out() -> None:
