@@ -171,7 +171,7 @@ class Endpoint:
                 "completed": out.completed,
                 "failed": out.failed,
                 "outstanding": out.outstanding,
-                "times_ns": list(out.times_ns),
+                "times_ns": out.times_ns.to_list(),
             }
             for out in self._outbound.values()
         ]

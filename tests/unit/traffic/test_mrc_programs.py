@@ -67,7 +67,7 @@ def test_a_stream_keeps_its_depth_outstanding_and_ends_after_its_count() -> None
     assert stream.finished
     assert wire.outbound[0].completed == wire.inbound[0].received == 10
     assert wire.inbound[0].wrong == 0
-    assert len(wire.outbound[0].times_ns) == 10
+    assert len(wire.outbound[0].times_ns.to_list()) == 10
 
 
 def test_a_slot_is_not_used_again_before_its_message_completed() -> None:

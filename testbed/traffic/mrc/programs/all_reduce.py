@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from testbed.traffic.mrc.programs.base import TIMES_KEPT, Inbound, Outbound, Poster, right_immediate, right_place
+from testbed.traffic.mrc.programs.base import Inbound, Outbound, Poster, right_immediate, right_place
+from testbed.traffic.mrc.programs.times import Newest
 
 Words = npt.NDArray[np.uint64]
 
@@ -62,7 +63,7 @@ class AllReduce:
         self._sent_in_round = 0
         self._stopped = False
         self._began_ns = 0
-        self._rounds_ns: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._rounds_ns = Newest()
         self._rounds = 0
         self._waiting: deque[Words] = deque()
         self._begin(0)
@@ -162,7 +163,7 @@ class AllReduce:
 
     def report(self) -> dict[str, Any]:
         """How many rounds were finished here, and how long the newest took, in nanoseconds."""
-        return {"rounds": self._rounds, "rounds_ns": list(self._rounds_ns)}
+        return {"rounds": self._rounds, "rounds_ns": self._rounds_ns.to_list()}
 
 
 def _own(seed: int, rank: int, ranks: int, message: int) -> Words:

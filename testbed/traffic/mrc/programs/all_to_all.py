@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from testbed.traffic.mrc.content import Content
-from testbed.traffic.mrc.programs.base import TIMES_KEPT, Arrived, Inbound, Outbound, Poster, compare
+from testbed.traffic.mrc.programs.base import Arrived, Inbound, Outbound, Poster, compare
+from testbed.traffic.mrc.programs.times import Newest
 
 
 class AllToAll:
@@ -44,7 +44,7 @@ class AllToAll:
         self._verify = verify
         self._stopped = False
         self._began_ns = 0
-        self._rounds_ns: deque[int] = deque(maxlen=TIMES_KEPT)
+        self._rounds_ns = Newest()
         self._rounds = 0
         self._posted = 0
 
@@ -90,4 +90,4 @@ class AllToAll:
 
     def report(self) -> dict[str, Any]:
         """How many rounds were finished, and how long the newest took, in nanoseconds."""
-        return {"rounds": self._rounds, "rounds_ns": list(self._rounds_ns)}
+        return {"rounds": self._rounds, "rounds_ns": self._rounds_ns.to_list()}

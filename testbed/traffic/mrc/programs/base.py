@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -12,11 +11,9 @@ import numpy.typing as npt
 
 from testbed.mrc.rows import Status
 from testbed.traffic.mrc.content import Content
+from testbed.traffic.mrc.programs.times import Newest
 
 Bytes = npt.NDArray[np.uint8]
-
-#: Of each flow so many message times are kept, and as many round times: a workload may run for days.
-TIMES_KEPT = 1 << 16
 
 
 @dataclass
@@ -38,7 +35,7 @@ class Outbound:
     posted: int = 0
     completed: int = 0
     failed: dict[str, int] = field(default_factory=dict)
-    times_ns: deque[int] = field(default_factory=lambda: deque(maxlen=TIMES_KEPT))
+    times_ns: Newest = field(default_factory=Newest)
     started_ns: dict[int, int] = field(default_factory=dict)
 
     @property
