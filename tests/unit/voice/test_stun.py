@@ -62,6 +62,7 @@ def test_kinds_are_those_of_rfc_7983(first: int, kind: Kind) -> None:
         ("a long name", stun.message(1, [(stun.USERNAME, b"a:" + b"b" * 600)])),
         ("many attributes", stun.message(1, [(0x8000 + at, b"") for at in range(70)])),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_damaged_requests_are_refused(what: str, datagram: bytes) -> None:
     with pytest.raises(stun.StunError):
