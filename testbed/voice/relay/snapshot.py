@@ -37,6 +37,7 @@ class Source:
                     "draining": bool(worker.words[Word.DRAINING]),
                     "held": int(worker.words[Word.HELD]),
                     "configuration": int(worker.words[Word.CONFIGURATION]),
+                    "received": {way.name.lower(): int(worker.packets[way].sum()) for way in Direction},
                     "socket_dropped": {"public": public, "internal": internal},
                 }
                 for at, (worker, (public, internal)) in enumerate(zip(workers, self.sockets.drops(), strict=True))

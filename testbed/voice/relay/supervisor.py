@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -94,6 +95,9 @@ class Supervisor:
     def run(self) -> int:
         """Relay until a signal; returns the exit code."""
         wakeup = self._catch_signals()
+        # What is there now is there for good: workers that are forked need not look through it.
+        gc.collect()
+        gc.freeze()
         for index in range(self._options.workers):
             self._controls.append(socket.socket())
             self._start(index)

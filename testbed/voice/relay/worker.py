@@ -87,8 +87,6 @@ class Worker:
         self._counters.set(Word.DRAINING, 0)
         self._counters.add(Word.STARTS)
         # Nothing here makes cycles, and a collection is a pause.
-        gc.collect()
-        gc.freeze()
         gc.disable()
         precise_timers()
         public, internal = self._place.public.fileno(), self._place.internal.fileno()

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from testbed.voice import framing, stun, ufrag
 from testbed.voice.addresses import Address
@@ -140,11 +140,18 @@ class Transceiver:
 
 
 class Client:
-    """A client's socket."""
+    """A client's socket, on a port that no client had before: a relay may still know that one."""
+
+    _had: ClassVar[set[int]] = set()
 
     def __init__(self, keys: Keys, public: str, bind: str = "127.0.0.1:0") -> None:
         self.keys = keys
-        self.socket = udp(bind)
+        with ExitStack() as passed_over:
+            self.socket = udp(bind)
+            while self.socket.getsockname()[1] in self._had:
+                passed_over.enter_context(self.socket)
+                self.socket = udp(bind)
+        self._had.add(self.socket.getsockname()[1])
         self.relay = Address.parse(public).pair
         self.address = Address.parse(address_of(self.socket))
 

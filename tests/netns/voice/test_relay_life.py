@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,12 +24,14 @@ from testbed.voice.framing import answer
 from testbed.voice.keys import Keys
 from testbed.voice.load import Load, Outcome, Plan, load, missing
 from tests.netns.voice.relays import (
+    ROOT,
     RTP,
     Client,
     RelayProcess,
     Transceiver,
     address_of,
     call,
+    environment,
     relay,
     silent,
     udp,
@@ -87,6 +92,7 @@ def test_a_killed_worker_costs_the_others_nothing_and_its_own_a_moment(tmp_path:
 
         meanwhile(running, 3.0, (1.5, kill))
         found = running.finish()
+        assert all(min(each["received"].values()) > 500 for each in made.status()["workers"]), "both work, both ways"
         after = made.workers()
         assert after[0] != before[0]
         assert after[1] == before[1]
@@ -279,3 +285,39 @@ def test_a_worker_that_dies_again_and_again_is_started_again_and_again(tmp_path:
         transceiver.socket.sendto(answer(taken[0].headers, transceiver.keys) + b"on", taken[1])
         assert client.receive() == b"on"
         assert made.status()["workers"][0]["starts"] == 5
+
+
+@pytest.mark.alone
+def test_a_thousand_calls_on_one_port_from_the_command_line(tmp_path: Path) -> None:
+    sink = free_address()
+    with relay(tmp_path, {"cluster": 1, "transceivers": {"7": sink}}, KEYS, "--workers", "2") as made:
+        command = [
+            sys.executable,
+            "-m",
+            "testbed.cli",
+            "relay",
+            "load",
+            "--keys",
+            str(made.keys),
+            "--relay",
+            made.public,
+        ]
+        command += ["--sink", sink, "--cluster", "1", "--transceiver", "7", "--calls", "1000", "--rate", "2"]
+        command += ["--seconds", "2s", "--json"]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False)
+        assert run.returncode == 0, run.stdout + run.stderr
+        found = json.loads(run.stdout)
+        assert found["set_up"] == 1000
+        assert found["sent"] == found["arrived"] == found["echoed"] == found["returned"] > 3000
+        assert found["lost_inward"] == found["lost_outward"] == 0
+        wait_until(lambda: sum(sessions(made)) == 1000, "a session each")
+
+
+def test_a_load_says_what_is_lost(tmp_path: Path) -> None:
+    """A relay that is ended in the middle of it."""
+    with loaded(tmp_path, calls=10) as (made, running):
+        meanwhile(running, 1.0, (0.5, made.kill))
+        found = running.finish()
+    assert found.lost_inward > 100
+    assert set(missing(found.sent, found.arrived)["call"].tolist()) == set(range(10))
+    assert len(found.arrived) > 100
