@@ -15,8 +15,8 @@ from testbed.fabric.netns.netlink import HEAD, attribute, attributes
 SUBSYSTEM = 10
 NETDEV = 5  #: the address family whose chains hang on one interface
 
-NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN, NEW_RULE, GET_RULE = (
-    SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 3, 4, 5, 6, 7)
+NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, NEW_RULE, GET_RULE, DELETE_RULE = (
+    SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 3, 4, 6, 7, 8)
 )
 NEW_SET, NEW_ELEMENTS, NEW_OBJECT, GET_OBJECT = (SUBSYSTEM << 8 | kind for kind in (9, 12, 18, 19))
 COUNTER, LIMIT = 1, 4  #: kinds of objects
@@ -72,23 +72,23 @@ def chain(table: str, name: str) -> bytes:
 
 def egress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) -> bytes:
     """Make a chain that every packet passes before it enters the queue of an interface."""
-    return _base_chain(table, name, device, _EGRESS, priority)
+    return _base_chain(table, name, device, AT_EGRESS[0], priority)
 
 
 def ingress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) -> bytes:
     """Make a chain that every packet passes that an interface has received, before anything else sees it."""
-    return _base_chain(table, name, device, _INGRESS, priority)
+    return _base_chain(table, name, device, _BE32(_INGRESS), priority)
 
 
-def _base_chain(table: str, name: str, device: str, hook: int, priority: int) -> bytes:
-    place = attribute(1, _BE32(hook)) + attribute(2, struct.pack(">i", priority)) + attribute(3, _text(device))
+def _base_chain(table: str, name: str, device: str, hook: bytes, priority: int) -> bytes:
+    place = attribute(1, hook) + attribute(2, struct.pack(">i", priority)) + attribute(3, _text(device))
     body = attribute(1, _text(table)) + attribute(3, _text(name)) + attribute(4, place) + attribute(7, _text("filter"))
     return _message(NEW_CHAIN, _CREATE, body)
 
 
-def chain_delete(table: str, name: str) -> bytes:
-    """Remove a chain with its rules: no packet passes it any more."""
-    return _message(DELETE_CHAIN, 0, attribute(1, _text(table)) + attribute(3, _text(name)))
+def rules_delete(table: str, chain: str) -> bytes:
+    """Remove all rules of a chain: no packet meets them any more."""
+    return _message(DELETE_RULE, 0, attribute(1, _text(table)) + attribute(2, _text(chain)))
 
 
 def number_set(table: str, name: str, numbers: Sequence[int]) -> list[bytes]:

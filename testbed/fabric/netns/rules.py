@@ -82,7 +82,7 @@ def remove(table: str) -> list[bytes]:
 
 def suspend(table: str) -> list[bytes]:
     """Requests after which no further packet comes by a rule; its counter stays."""
-    return [nft.chain_delete(table, _PORT)]
+    return [nft.rules_delete(table, _PORT)]
 
 
 def counts(client: KeeperClient, namespace: int, *, settled: bool = False) -> Mapping[str, int]:

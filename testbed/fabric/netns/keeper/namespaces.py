@@ -5,6 +5,7 @@ Messages for nf_tables, told by their types, go through a socket of their own fa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -48,6 +49,7 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._netlink: list[socket.socket] = []
+        self._used: list[socket.socket] = []
 
     def __len__(self) -> int:
         return len(self._netlink)
@@ -108,11 +110,23 @@ class Namespaces:
         Of messages for nf_tables that follow each other all are carried out or none.
         """
         route = self._netlink[self.fd(namespace) - FIRST_FD]
-        return _carry_out(route, lambda: self.enter(namespace), messages)
+        return _carry_out(route, lambda: self._used_netfilter(namespace), messages)
 
     def _netfilter(self, namespace: int) -> socket.socket:
         self.enter(namespace)
         return _netfilter_socket()
+
+    def _used_netfilter(self, namespace: int) -> socket.socket:
+        self._used.append(self._netfilter(namespace))
+        return self._used[-1]
+
+    def close_used(self) -> None:
+        """Close the sockets that changed tables: the kernel waits for all its processors with that, some 15 ms.
+
+        What was asked has been done before, and can be answered.
+        """
+        while self._used:
+            self._used.pop().close()
 
     def dump(self, namespace: int, requests: bytes) -> bytes:
         """Answers to dump requests, concatenated. Raises OSError when the kernel refuses one.
@@ -136,17 +150,18 @@ class Namespaces:
 def trial(batches: Sequence[bytes]) -> list[list[Refusal]]:
     """What the kernel refuses of each batch in a namespace made for it, which has nothing but its loopback device."""
     unshare(CLONE_NEWNET)
-    with _netlink_socket() as route:
+    with contextlib.ExitStack() as stack:
+        route = stack.enter_context(_netlink_socket())
         route.setblocking(False)
-        return [_carry_out(route, lambda: None, messages) for messages in batches]
+        return [_carry_out(route, lambda: stack.enter_context(_netfilter_socket()), messages) for messages in batches]
 
 
-def _carry_out(route: socket.socket, enter: Callable[[], None], messages: bytes) -> list[Refusal]:
+def _carry_out(route: socket.socket, netfilter: Callable[[], socket.socket], messages: bytes) -> list[Refusal]:
     refusals: list[Refusal] = []
     first = 0
     for chunk, count in _chunks(memoryview(messages)):
         if _is_for_nftables(chunk):
-            found = _transact(enter, chunk)
+            found = _transact(netfilter, chunk)
         else:
             route.send(chunk)
             found = list(_collect_errors(route, chunk))
@@ -156,12 +171,11 @@ def _carry_out(route: socket.socket, enter: Callable[[], None], messages: bytes)
     return refusals
 
 
-def _transact(enter: Callable[[], None], chunk: memoryview) -> list[tuple[int, int, str]]:
+def _transact(netfilter: Callable[[], socket.socket], chunk: memoryview) -> list[tuple[int, int, str]]:
     try:
-        enter()
-        with _netfilter_socket() as sock:
-            sock.send(_batch_mark(_BATCH_BEGIN) + chunk + _batch_mark(_BATCH_END))
-            return list(_collect_errors(sock, chunk))
+        sock = netfilter()
+        sock.send(_batch_mark(_BATCH_BEGIN) + chunk + _batch_mark(_BATCH_END))
+        return list(_collect_errors(sock, chunk))
     except OSError as error:
         if error.errno != errno.EPROTONOSUPPORT:
             raise

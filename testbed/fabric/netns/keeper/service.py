@@ -107,6 +107,7 @@ class Service:
             request, payload, fds = channel.receive(client)
             answer, data = self._answer(request, payload, fds, fd)
             channel.send(client, answer, data)
+            self._namespaces.close_used()
         except (ChannelClosedError, TimeoutError):
             self._lose(fd)
         except Exception as error:  # Whatever a client sends, it must cost nobody else the fabric.
@@ -126,6 +127,7 @@ class Service:
             return
         self._children.end_of(fd)
         self._claims.end_of(fd)
+        self._namespaces.close_used()
         client.close()
 
     def _answer(self, request: Message, payload: bytes, fds: list[int], client: int) -> _Answer:
