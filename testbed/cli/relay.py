@@ -78,9 +78,10 @@ def run(
     # Before numpy comes in: its threads are of no use here, and workers are forked.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from testbed.voice.addresses import Address
+    from testbed.voice.relay.options import Options
     from testbed.voice.relay.settings import Settings
     from testbed.voice.relay.store import StoreChoice, require_client
-    from testbed.voice.relay.supervisor import Options, Supervisor, complain
+    from testbed.voice.relay.supervisor import Supervisor, complain
 
     choice = StoreChoice.parse(store)
     if choice is not None:

@@ -22,7 +22,8 @@ import pytest
 from testbed.voice.addresses import Address
 from testbed.voice.framing import answer
 from testbed.voice.keys import Keys
-from testbed.voice.load import Load, Outcome, Plan, load, missing
+from testbed.voice.load import Load, Plan, load
+from testbed.voice.outcome import missing
 from tests.netns.voice.relays import (
     ROOT,
     RTP,
@@ -70,12 +71,6 @@ def meanwhile(running: Load, seconds: float, *acts: tuple[float, Any]) -> None:
 
 def sessions(made: RelayProcess) -> list[int]:
     return [each["sessions"] for each in made.status()["workers"]]
-
-
-def worst_gap_ms(found: Outcome, calls: set[int]) -> float:
-    """The longest time between two arrivals of one of these calls at the sink."""
-    gaps = [np.diff(np.sort(found.arrived["t_ns"][found.arrived["call"] == call])).max() for call in calls]
-    return float(max(gaps)) / 1e6
 
 
 @pytest.mark.alone
