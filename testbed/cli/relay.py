@@ -78,9 +78,10 @@ def run(
     # Before numpy comes in: its threads are of no use here, and workers are forked.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from testbed.voice.addresses import Address
+    from testbed.voice.relay.options import Options
     from testbed.voice.relay.settings import Settings
     from testbed.voice.relay.store import StoreChoice, require_client
-    from testbed.voice.relay.supervisor import Options, Supervisor, complain
+    from testbed.voice.relay.supervisor import Supervisor, complain
 
     choice = StoreChoice.parse(store)
     if choice is not None:
@@ -156,28 +157,35 @@ def _show(found: dict[str, Any]) -> None:
 
 @relay.command()
 @click.argument("file", metavar="FILE")
-@click.option("--rotate", is_flag=True, help="Add new keys that make from now on; the ones before stay valid.")
+@click.option("--add", is_flag=True, help="Add new keys, which are taken and not used to make yet.")
+@click.option("--switch", is_flag=True, help="Make with the other keys from now on; both are taken.")
 @click.option("--for-transceiver", metavar="OUT", help="Write to OUT what a transceiver may have of FILE.")
-def keys(file: str, rotate: bool, for_transceiver: str | None) -> None:
+def keys(file: str, add: bool, switch: bool, for_transceiver: str | None) -> None:
     """Make the keys of relays, as a file that only you may read.
 
-    To rotate: give the new file to all relays, then to all transceivers. Calls go on where less than that takes
-    lies between two rotations.
+    To rotate them under calls: --add, and give the file to all relays and transceivers; then --switch, and give it to
+    all again.
     """
     from testbed.voice.keys import Keys
 
     path = Path(file)
-    if rotate or for_transceiver:
+    if add and switch:
+        raise UsageError("between adding and switching the file goes to all", expected="--add or --switch")
+    if add or switch or for_transceiver:
         made: Keys = Keys.load(path, relay=True)
-        if rotate:
-            made = made.rotated()
+        if switch and len(made.ufrag.keys) < 2:
+            raise UsageError("there is one key of each kind", where=file, remedy=f"testbed relay keys {file} --add")
+        if add or switch:
+            made = made.added() if add else made.switched()
             made.save(path)
         if for_transceiver:
             made.for_transceiver().save(Path(for_transceiver))
     else:
         if path.exists():
             raise UsageError(
-                "the file is there already", where=file, remedy="--rotate replaces its keys; or choose another name"
+                "the file is there already",
+                where=file,
+                remedy="--add and --switch rotate its keys; or choose another name",
             )
         Keys.make().save(path)
 

@@ -37,10 +37,15 @@ class KeyRing:
         """Id and key to make with."""
         return next(iter(self.keys.items()))
 
-    def rotated(self) -> KeyRing:
-        """With a new key that makes, and the one that made until now."""
+    def added(self) -> KeyRing:
+        """The key that makes, and a new one that is taken too."""
         number, key = self.current
-        return KeyRing({(number + 1) % _IDS: secrets.token_bytes(KEY_BYTES), number: key})
+        new = next(each % _IDS for each in range(number + 1, number + 3) if each % _IDS not in self.keys)
+        return KeyRing({number: key, new: secrets.token_bytes(KEY_BYTES)})
+
+    def switched(self) -> KeyRing:
+        """The other of two keys makes."""
+        return KeyRing(dict(reversed(list(self.keys.items()))))
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,13 @@ class Keys:
         """New keys of every kind, from the operating system's source."""
         return cls(*(KeyRing({secrets.randbelow(_IDS): secrets.token_bytes(KEY_BYTES)}) for _ in KINDS))
 
-    def rotated(self) -> Keys:
-        """The next of each kind, with those that made until now still valid."""
-        return Keys(self.ufrag.rotated(), self.link.rotated(), self.seal and self.seal.rotated())
+    def added(self) -> Keys:
+        """With a new key of each kind, which is taken and does not make yet; an older one is gone."""
+        return Keys(self.ufrag.added(), self.link.added(), self.seal and self.seal.added())
+
+    def switched(self) -> Keys:
+        """The other key of each kind makes; both are taken."""
+        return Keys(self.ufrag.switched(), self.link.switched(), self.seal and self.seal.switched())
 
     def for_transceiver(self) -> Keys:
         """What a transceiver may have."""

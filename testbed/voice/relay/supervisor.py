@@ -11,23 +11,20 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from testbed.errors import BedError
-from testbed.voice.addresses import Address
 from testbed.voice.relay.children import Child
 from testbed.voice.relay.configuration import Configuration
 from testbed.voice.relay.control import StatusServer
 from testbed.voice.relay.counters import Counters, StoreState, StoreWord, Word
 from testbed.voice.relay.metrics import Exporter
+from testbed.voice.relay.options import Options
 from testbed.voice.relay.sessions import SessionMap, new_secret
-from testbed.voice.relay.settings import Settings
 from testbed.voice.relay.snapshot import Source
 from testbed.voice.relay.sockets import Sockets
-from testbed.voice.relay.store import Store, StoreChoice
+from testbed.voice.relay.store import Store
 from testbed.voice.relay.worker import CONFIGURE, DRAIN, Place, Worker, say
 
 _LOOK_S: Final = 1.0
@@ -36,31 +33,6 @@ _READY_S: Final = 0.005
 _DRAIN_LOOK_S: Final = 0.1
 _KILLED: Final = 128
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a relay is started with.
-
-    Attributes:
-        listen, internal: addresses for clients, and for transceivers and other relays.
-        table, keys: files.
-        workers: how many.
-        pinned: each worker on a processor of its own, as far as there are.
-        store: None for none.
-        metrics: where to serve them; None for not at all.
-        settings: bounds and timers.
-    """
-
-    listen: Address
-    internal: Address
-    table: Path
-    keys: Path
-    workers: int = 1
-    pinned: bool = True
-    store: StoreChoice | None = None
-    metrics: Address | None = None
-    settings: Settings = field(default_factory=Settings)
 
 
 class Supervisor:

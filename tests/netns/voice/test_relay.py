@@ -78,6 +78,17 @@ def test_a_call_is_routed_by_the_ufrag_and_then_by_the_clients_address(
         assert client.receive() == payload[::-1]
 
 
+def test_the_relay_itself_answers_nobody(client: Client, running: RelayProcess, transceiver: Transceiver) -> None:
+    """A good check from a made-up address costs its owner nothing but what the transceiver may answer."""
+    outward = running.status()["forwarded"]["outward"]
+    client.check()
+    transceiver.take()
+    client.send(RTP)
+    transceiver.take()
+    assert stranger_heard_nothing(client)
+    assert running.status()["forwarded"]["outward"] == outward
+
+
 def test_many_clients_are_kept_apart(running: RelayProcess, transceiver: Transceiver) -> None:
     clients = [Client(KEYS, running.public) for _ in range(40)]
     for each in clients:

@@ -22,7 +22,8 @@ import pytest
 from testbed.voice.addresses import Address
 from testbed.voice.framing import answer
 from testbed.voice.keys import Keys
-from testbed.voice.load import Load, Outcome, Plan, load, missing
+from testbed.voice.load import Load, Plan, load
+from testbed.voice.outcome import missing
 from tests.netns.voice.relays import (
     ROOT,
     RTP,
@@ -70,12 +71,6 @@ def meanwhile(running: Load, seconds: float, *acts: tuple[float, Any]) -> None:
 
 def sessions(made: RelayProcess) -> list[int]:
     return [each["sessions"] for each in made.status()["workers"]]
-
-
-def worst_gap_ms(found: Outcome, calls: set[int]) -> float:
-    """The longest time between two arrivals of one of these calls at the sink."""
-    gaps = [np.diff(np.sort(found.arrived["t_ns"][found.arrived["call"] == call])).max() for call in calls]
-    return float(max(gaps)) / 1e6
 
 
 @pytest.mark.alone
@@ -168,22 +163,37 @@ def test_keys_rotate_under_calls(tmp_path: Path) -> None:
         call(client, transceiver)
         client.send(RTP)
         before = transceiver.take()
-        rotated = KEYS.rotated()
-        rotated.save(made.keys)
-        made.signal(signal.SIGHUP)
-        wait_until(lambda: made.status()["workers"][0]["configuration"] == 2, "the keys are taken")
-        # What was sealed before is still good; a transceiver that has not heard of it cannot read what comes now.
+        added = KEYS.added()
+        reload(made, added)
+        # A transceiver that has not heard of it goes on, with what was sealed before and with what is sealed now.
         transceiver.answer(before, b"old")
         assert client.receive() == b"old"
-        transceiver.keys = rotated.for_transceiver()
+        call(client, transceiver)
+        transceiver.keys = added.for_transceiver()
+        call(client, transceiver)
+        switched = added.switched()
+        reload(made, switched)
+        transceiver.answer(before, b"still")
+        assert client.receive() == b"still"
         client.send(RTP)
         taken = transceiver.take()
         assert taken[0].headers[2] != before[0].headers[2]
         transceiver.answer(taken, b"new")
         assert client.receive() == b"new"
-        new = opened.enter_context(closing(Client(rotated, made.public)))
+        new = opened.enter_context(closing(Client(switched, made.public)))
         call(new, transceiver)
         call(client, transceiver)
+        # The next pair drops the first.
+        reload(made, switched.added())
+        until_dropped(made, "ufrag_key", 1, client.check)
+        call(new, transceiver)
+
+
+def reload(made: RelayProcess, keys: Keys) -> None:
+    before = made.status()["configuration"]
+    keys.save(made.keys)
+    made.signal(signal.SIGHUP)
+    wait_until(lambda: made.status()["workers"][0]["configuration"] > before, "the keys are taken")
 
 
 def test_a_restarted_relay_knows_a_client_by_its_next_check_and_answers_at_once(tmp_path: Path) -> None:

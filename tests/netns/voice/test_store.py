@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,9 +14,22 @@ from typing import Any
 
 import pytest
 
+from testbed.voice.addresses import Address
 from testbed.voice.keys import Keys
+from testbed.voice.load import Plan, load
 from testbed.voice.relay.sessions import route_of
-from tests.netns.voice.relays import RTP, Client, RelayProcess, Transceiver, call, free, relay, until_dropped
+from tests.netns.voice.relays import (
+    RTP,
+    Client,
+    RelayProcess,
+    Transceiver,
+    address_of,
+    call,
+    free,
+    relay,
+    udp,
+    until_dropped,
+)
 from tests.netns.waiting import wait_until
 
 redis = pytest.importorskip("redis", reason="not run: the extra `voice` is not installed")
@@ -126,6 +140,45 @@ def test_a_restarted_relay_finds_its_clients_without_a_check(
         assert status["received"]["inward"]["stun"] == 0
     assert PASSWORD not in first.log.read_text() + str(status)
     assert PASSWORD not in Path(f"/proc/{second.pid}/cmdline").read_text()
+
+
+@pytest.mark.alone
+def test_a_relay_killed_under_load_is_back_for_every_call_within_300_ms_of_its_start(
+    server: Server, tmp_path: Path
+) -> None:
+    """No client sends a check; from the ready line on."""
+    store, calls = url_of(server, tmp_path), 60
+    with udp() as probe:
+        sink = address_of(probe)
+    table = {"cluster": 1, "transceivers": {"7": sink}}
+    ready_ns: list[int] = []
+    with ExitStack() as opened:
+        options = ("--workers", "2", "--store", store)
+        first = opened.enter_context(relay(tmp_path / "first", table, KEYS, *options))
+        wait_until(lambda: first.status()["store"]["state"] == "up", "the store is up", 10)
+        plan = Plan(Address.parse(first.public), Address.parse(sink), KEYS, 1, 7, calls)
+        running = opened.enter_context(load(plan))
+        assert running.set_up() == calls
+        wait_until(lambda: server.keys() == calls, "all sessions are written")
+
+        def again() -> None:
+            first.kill()
+            more = {"listen": first.public, "internal": first.internal}
+            opened.enter_context(relay(tmp_path / "second", table, KEYS, *options, **more))
+            ready_ns.append(time.time_ns())
+
+        restart = threading.Timer(0.5, again)
+        restart.start()
+        while not ready_ns:
+            running.run(0.1)
+        running.run(1.0)
+        restart.join()
+        found = running.finish()
+    for way, rows in (("inward", found.arrived), ("outward", found.returned)):
+        for each in range(calls):
+            after = rows["t_ns"][(rows["call"] == each) & (rows["t_ns"] > ready_ns[0] - 100_000_000)]
+            assert len(after), f"call {each} did not resume {way}"
+            assert after.min() - ready_ns[0] < 300_000_000, f"call {each} resumed {way} too late"
 
 
 def test_a_client_that_nobody_knows_is_dropped_after_one_question(

@@ -36,12 +36,17 @@ def test_a_ufrag_is_made_and_read(keys: Path) -> None:
     assert (facts["cluster"], facts["transceiver"]) == (3, 8)
 
 
-def test_a_ufrag_is_good_for_one_rotation(keys: Path) -> None:
+def test_a_ufrag_is_good_until_its_key_is_dropped(keys: Path, tmp_path: Path) -> None:
     text = made(keys)
-    assert run("keys", keys, "--rotate").exit_code == 0
+    before = tmp_path / "before.json"
+    assert run("keys", keys, "--for-transceiver", before).exit_code == 0
+    assert run("keys", keys, "--add").exit_code == 0
+    # Who has the new file still makes what the others take.
+    assert run("ufrag", made(keys), "--keys", before).exit_code == 0
+    assert run("keys", keys, "--switch").exit_code == 0
     assert run("ufrag", text, "--keys", keys).exit_code == 0
-    assert made(keys) != text
-    assert run("keys", keys, "--rotate").exit_code == 0
+    assert run("ufrag", made(keys), "--keys", before).exit_code == 2
+    assert run("keys", keys, "--add").exit_code == 0
     refused = run("ufrag", text, "--keys", keys)
     assert refused.exit_code == 2
     assert "made with a key that is not valid here" in refused.output
@@ -55,11 +60,18 @@ def test_a_transceiver_gets_a_file_of_its_own(keys: Path, tmp_path: Path) -> Non
     assert len(made(out)) == 32
 
 
+def test_there_is_nothing_to_switch_to_before_a_key_is_added(keys: Path) -> None:
+    refused = run("keys", keys, "--switch")
+    assert refused.exit_code == 2
+    assert "--add" in refused.output
+    assert run("keys", keys, "--switch", "--add").exit_code == 2
+
+
 def test_keys_are_not_overwritten(keys: Path) -> None:
     before = keys.read_text()
     again = run("keys", keys)
     assert again.exit_code == 2
-    assert "--rotate" in again.output
+    assert "--switch" in again.output
     assert keys.read_text() == before
 
 

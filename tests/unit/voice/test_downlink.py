@@ -105,9 +105,10 @@ def test_a_route_that_left_the_table_ends_known_headers(rig: Rig) -> None:
 
 def test_keys_that_are_gone_end_known_headers(rig: Rig) -> None:
     assert len(rig.take(framed(1))) == 1
-    rig.downlink.forget(KEYS.rotated())
+    rotated = KEYS.added().switched()
+    rig.downlink.forget(rotated)
     assert len(rig.take(framed(1))) == 1
-    rig.downlink.forget(KEYS.rotated().rotated())
+    rig.downlink.forget(rotated.added())
     assert rig.take(framed(1)) == []
 
 

@@ -116,9 +116,9 @@ def test_the_seconds_may_wrap() -> None:
 
 def test_keys_rotate_under_calls() -> None:
     header = seal(CLIENT, 4, 9, KEYS, NOW)
-    rotated = KEYS.rotated()
+    rotated = KEYS.added().switched()
     assert open_outward(answer(header, rotated), rotated, NOW).client == CLIENT
-    assert fault(answer, header, rotated.rotated()) is Fault.KEY
+    assert fault(answer, header, rotated.added()) is Fault.KEY
 
 
 def test_a_third_header_is_refused() -> None:

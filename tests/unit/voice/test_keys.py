@@ -36,11 +36,13 @@ def test_a_file_that_others_may_read_is_refused(file: Path, mode: int) -> None:
 
 def test_rotation_keeps_the_last_and_forgets_the_one_before() -> None:
     first = Keys.make()
-    second, third = first.rotated(), first.rotated().rotated()
+    second = first.added().switched()
+    third = second.added().switched()
     assert list(second.ufrag.keys)[1] == first.ufrag.current[0]
     assert second.ufrag.current != first.ufrag.current
     assert len(third.ufrag.keys) == 2
     assert first.ufrag.current[0] not in third.ufrag.keys
+    assert first.added().ufrag.current == first.ufrag.current
 
 
 def test_a_transceiver_has_no_seal(file: Path) -> None:

@@ -145,3 +145,31 @@ def test_headers_of_a_clock_that_was_set_are_sealed_anew() -> None:
     for step in (-3600, 3600):
         assert rig.take((client(1), RTP), now_s=NOW_S + step) == [(client(1), RTP)]
         assert open_inward(rig.sent[0][:HEADER_BYTES], KEYS, NOW_S + step).sealed_s == NOW_S + step
+
+
+def test_a_source_has_so_many_sessions_and_no_more() -> None:
+    rig = Rig(per_source=2)
+    course = [(client(number), check(number)) for number in range(3)]
+    assert rig.take(*course) == course[:2]
+    assert rig.counters.dropped(Drop.SOURCE_LIMIT) == 1
+    elsewhere = (Address.of("198.51.100.2", 2000), check(9))
+    assert rig.take(elsewhere) == [elsewhere]
+
+
+@pytest.mark.parametrize(
+    ("ip", "port"), [("fe80::1", 5000), ("224.0.0.1", 5000), ("::", 5000), ("255.255.255.255", 5000), ("192.0.2.1", 0)]
+)
+def test_who_cannot_be_answered_gets_no_session(ip: str, port: int) -> None:
+    rig = Rig()
+    assert rig.take((Address.of(ip, port), check(1)), (Address.of(ip, port), RTP)) == []
+    assert rig.counters.dropped(Drop.SOURCE) >= 1
+    assert len(rig.part) == 0
+
+
+def test_while_draining_the_known_go_on() -> None:
+    rig = Rig()
+    rig.take((client(1), check(1)))
+    rig.uplink.draining = True
+    course = [(client(1), check(1)), (client(2), check(2)), (client(1), RTP), (client(3), RTP)]
+    assert rig.take(*course) == [course[0], course[2]]
+    assert rig.counters.dropped(Drop.DRAINING) == 2
