@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import InfrastructureError
+from testbed.fabric.conditions import Drop, Rule
 from testbed.fabric.netns import channel, messages, processes
 from testbed.fabric.netns.batches import ClaimRequest, Part, claim_request
 from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
+from testbed.lab import Port
 from tests.netns.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +168,14 @@ def test_a_signal_that_is_none_is_refused_and_its_claim_with_it(tiny: NetnsFabri
     tiny.client.claim("F0-5", "sense", [ClaimRequest("process h0")])
     tiny.client.release("F0-5", ["process h0"])
     process.stop(0.0)
+
+
+def test_changes_of_tables_leave_no_descriptors_open(tiny: NetnsFabric) -> None:
+    held = Path(f"/proc/{tiny.client.keeper_pid}/fd")
+    before = len(list(held.iterdir()))
+    for _ in range(3):
+        tiny.impose("a rule", [Rule(Port("h1", "p0"), False, Drop())]).lift()
+    wait_until(lambda: len(list(held.iterdir())) == before, "its sockets are closed")
 
 
 def test_descriptors_a_client_sends_along_are_closed(tiny: NetnsFabric, client: socket.socket) -> None:

@@ -22,6 +22,8 @@ DEADLY: dict[str, tuple[Callable[[Faults], FaultScope], set[tuple[int, int]]]] =
     "misroute": (lambda f: f.misroute("p0-t0-1", "p0-t1-0", "t1-1"), {(1, 0x0)}),
     "frozen": (lambda f: f.frozen("p0-t1-0"), {(0, 0x0), (1, 0x0)}),
     "one EV": (lambda f: f.loss("h0>h1:0x008"), {(0, 0x8)}),
+    # Probes come from the NIC's address; MRC's packets come from the port's.
+    "one EV further on": (lambda f: f.loss("p0-t1-1:t0-0", ev="h0>h1:0x008"), {(0, 0x8)}),
     "one uSID": (lambda f: f.loss("p0-t0-0:d0", usid="p0-t1-1"), {(0, 0x8)}),
     "a NIC's port": (lambda f: f.nic_port_down("h1:p1"), {(0, 0x1), (0, 0x9), (1, 0x1), (1, 0x9)}),
     "no power": (lambda f: f.power_loss("p1-t1-1"), {(0, 0x9), (1, 0x9)}),
