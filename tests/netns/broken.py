@@ -24,8 +24,12 @@ def breaking(fabric: NetnsFabric, element: Element, share: Fraction = ALL) -> It
     faults = Faults(fabric)
     with ExitStack() as stack:
         before = Event.now("fault", str(element), "issued")
-        for port in _where(fabric, element):
-            stack.enter_context(faults.loss(port, share=float(share), direction="in")).wait("rule in force")
+        if element.kind is Kind.SWITCH and share == ALL:
+            # All its ports at once.
+            stack.enter_context(faults.frozen(element.subject)).wait("frozen")
+        else:
+            for port in _where(fabric, element):
+                stack.enter_context(faults.loss(port, share=float(share), direction="in")).wait("rule in force")
         yield Event.between(
             "fault", element.subject, f"loses {float(share):.2%}", before.t_ns, Event.now("", "", "").t_ns
         )
