@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from testbed.fabric.netns.fabric import NetnsFabric
 
 _FAULT_ID = re.compile(r"F(\d+)-\d+")
-_RELEASE_DEADLINE_S, _RELEASE_POLL_S = 5.0, 0.005
+_RELEASE_DEADLINE_S, _SETTLE_DEADLINE_S, _POLL_S = 5.0, 2.0, 0.005
 
 
 def _owner(fault: str) -> int | None:
@@ -27,8 +27,16 @@ def heal(fabric: NetnsFabric, dead: Collection[int]) -> list[str]:
     while held := [claim for claim in fabric.client.claims()[0] if _owner(claim.id) in dead]:
         if time.monotonic() > deadline:
             break
-        time.sleep(_RELEASE_POLL_S)
+        time.sleep(_POLL_S)
     fabric.client.retry()
     remains = [f"{claim.what}: {claim.resource} is still claimed" for claim in held]
     remains += [f"{what}: {resource}: {reason}" for resource, what, reason in fabric.client.claims()[1]]
-    return remains + fabric.check(beside_faults=True)
+    return remains + _settled(fabric)
+
+
+def _settled(fabric: NetnsFabric) -> list[str]:
+    """What is not as planned once carrier has come back to links that were down until a moment ago."""
+    deadline = time.monotonic() + _SETTLE_DEADLINE_S
+    while (wrong := fabric.check(beside_faults=True)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return wrong
