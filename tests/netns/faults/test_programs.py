@@ -62,7 +62,7 @@ def test_two_pauses_of_one_process_end_with_the_second(tiny: NetnsFabric, faults
         longer.wait("paused")
         with faults.pause(process) as shorter:
             shorter.wait("paused")
-        assert state_of(tiny, process) == "T"
+        wait_until(lambda: state_of(tiny, process) == "T", "it is stopped")
     wait_until(lambda: state_of(tiny, process) != "T", "it goes on")
     process.stop(0.0)
 
@@ -94,7 +94,7 @@ def test_another_processes_process_can_be_paused_by_name_but_not_restarted(tiny:
     with contextlib.closing(other.client):
         with Faults(other).pause(NAME) as pause:
             pause.wait("paused")
-            assert state_of(tiny, process) == "T"
+            wait_until(lambda: state_of(tiny, process) == "T", "it is stopped")
         with pytest.raises(UsageError, match="started by another process"):
             Faults(other).restart(NAME)
     process.stop(0.0)
