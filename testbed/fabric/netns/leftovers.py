@@ -27,7 +27,7 @@ def heal(fabric: NetnsFabric, dead: Collection[int]) -> list[str]:
     while held := [claim for claim in fabric.client.claims()[0] if _owner(claim.id) in dead]:
         if time.monotonic() > deadline:
             break
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
     fabric.client.retry()
     remains = [f"{claim.what}: {claim.resource} is still claimed" for claim in held]
     remains += [f"{what}: {resource}: {reason}" for resource, what, reason in fabric.client.claims()[1]]
@@ -38,5 +38,5 @@ def _settled(fabric: NetnsFabric) -> list[str]:
     """What is not as planned once carrier has come back to links that were down until a moment ago."""
     deadline = time.monotonic() + _SETTLE_DEADLINE_S
     while (wrong := fabric.check(beside_faults=True)) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
     return wrong

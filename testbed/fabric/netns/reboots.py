@@ -84,9 +84,9 @@ class _Dark:
 
     def _boot(self, held: NetnsImposed) -> None:
         """With power back a switch boots, and nothing cuts that short."""
-        time.sleep(self._phases.links_lost)
+        time.sleep(self._phases.links_lost)  # Booting takes the time that the lab says.
         self._links_back(held)
-        time.sleep(self._phases.tables_empty)
+        time.sleep(self._phases.tables_empty)  # As above.
         held.release(self._control)
 
     def _links_back(self, held: NetnsImposed) -> None:
