@@ -14,13 +14,21 @@ from testbed.experiment.measured import Measured, judged
 from testbed.faults.scope import FaultScope, Outage
 from testbed.lab import Lab
 from testbed.measure.definitions import Report
-from testbed.measure.failover import FEWEST_PER_WINDOW, Transition, detect_figure, placed_goodput, transition_figure
+from testbed.measure.failover import (
+    FEWEST_PER_WINDOW,
+    STAYS_FOR,
+    Transition,
+    detect_figure,
+    placed_goodput,
+    transition_figure,
+)
 from testbed.measure.match import Matched, match
 from testbed.measure.reorder import reordering
 from testbed.measure.streams import Level, streams
 from testbed.measure.summary import summarise
 from testbed.measure.timeline import Timeline, timeline
 from testbed.measure.transfers import message_figures, path_restore_figure, placed_figures, retransmission_figures
+from testbed.measure.undisturbed import undisturbed_figure
 from testbed.record import Drop, Event, Figure
 from testbed.samples import SampleFlag
 from testbed.traffic.mrc.transfers import MrcTransfers
@@ -116,6 +124,8 @@ def measure_transfers(
     window_ns = _window_ns(flows)
     for fault in faults:
         figures += _consequences(lab, flows, faults, fault, matched, window_ns, report)
+    if outages := [outage for fault in faults if fault.observed and fault.is_outage for outage in fault.outages()]:
+        figures.append(_undisturbed(lab, flows, outages, window_ns, report))
     accounts = account(lab, flows, outcome.sent, outcome.arrivals, drops)
     figures.append(accounts.figure(report))
     judgements = judged(lab, figures, faults)
@@ -199,21 +209,62 @@ def _transition(
 ) -> Figure:
     outcome = flows.outcome
     in_force = [outage for outage in outages if outage.start_lo <= event.t_ns < outage.end_hi]
-    alive = surviving_capacity(flows, in_force)
-    load = _load_before(flows, outages)
-    capacity = lab.emulated_rate
-    if capacity is None:
-        expected = load * alive / surviving_capacity(flows, [])
-    else:
-        expected = min(load, alive * capacity * flows.payload_share)
     series = placed_goodput(
         outcome.arrivals,
         origin_ns=event.t_ns,
         window_ns=window_ns,
         end_ns=int(outcome.sent["t_ns"].max()) if len(outcome.sent) else event.t_ns,
     )
-    wanted = Transition(event, "failover" if kind == "failover" else "restore", max(expected, 1.0))
+    expected = _expected(lab, flows, outages, in_force)
+    wanted = Transition(event, "failover" if kind == "failover" else "restore", expected)
     return transition_figure(series, wanted, flows=flows.flows, report=report)
+
+
+def _expected(lab: Lab, flows: MrcTransfers, outages: Sequence[Outage], in_force: Sequence[Outage]) -> float:
+    """What the paths that these spare can carry of the load before the first of all ``outages``, bit/s."""
+    alive, load, capacity = surviving_capacity(flows, in_force), _load_before(flows, outages), lab.emulated_rate
+    if capacity is None:
+        expected = load * alive / surviving_capacity(flows, [])
+    else:
+        expected = min(load, alive * capacity * flows.payload_share)
+    return max(expected, 1.0)
+
+
+def _undisturbed(lab: Lab, flows: MrcTransfers, outages: Sequence[Outage], window_ns: int, report: Report) -> Figure:
+    outcome, sent = flows.outcome, flows.outcome.sent["t_ns"]
+    begin = min(outage.start_lo for outage in outages) - _BASELINE_NS
+    spans = quiet_spans(outcome.ev_changes, outages, begin, int(sent.max()) if sent.size else begin)
+    # What has just come back fills up first.
+    settled = [(first + STAYS_FOR * window_ns, last) for first, last in spans]
+    stretches = [
+        placed_goodput(outcome.arrivals, origin_ns=first, window_ns=window_ns, end_ns=last) for first, last in settled
+    ]
+    return undisturbed_figure(stretches, _expected(lab, flows, outages, []), report)
+
+
+def quiet_spans(
+    changes: Sequence[Event], outages: Sequence[Outage], begin_ns: int, end_ns: int
+) -> list[tuple[int, int]]:
+    """When from ``begin_ns`` to ``end_ns`` no outage was in force and no EV given up, by the senders' ``changes``."""
+    away, turns = set[str](), list[tuple[int, int]]()
+    for change in changes:
+        before = bool(away)
+        if change.what in _GIVEN_UP:
+            away.add(change.subject)
+        elif change.what in _BACK:
+            away.discard(change.subject)
+        if bool(away) != before:
+            turns.append((change.t_ns, 1 if away else -1))
+    for outage in outages:
+        turns += [(outage.start_lo, 1), (outage.end_hi, -1)]
+    spans, busy, since = list[tuple[int, int]](), 0, begin_ns
+    for t_ns, step in sorted(turns):
+        if not busy and max(since, begin_ns) < min(t_ns, end_ns):
+            spans.append((max(since, begin_ns), min(t_ns, end_ns)))
+        busy, since = busy + step, t_ns
+    if not busy and max(since, begin_ns) < end_ns:
+        spans.append((max(since, begin_ns), end_ns))
+    return spans
 
 
 def _load_before(flows: MrcTransfers, outages: Sequence[Outage]) -> float:

@@ -97,6 +97,10 @@ DEFINITIONS: dict[str, Definition] = {
         "where it stays for 5 windows",
         arrivals=True,
     ),
+    "failover_undisturbed": _time(
+        "95th percentile of what failover comes to at moments at which no fault was in force and every path in use",
+        arrivals=True,
+    ),
     "restore": _time(
         "from the end of the fault to the first window of goodput at 90% or more of what the healed paths can "
         "carry, where it stays for 5 windows",

@@ -163,8 +163,7 @@ def transition_figure(series: Goodput, wanted: Transition, *, flows: tuple[str, 
     unfit = _unfit(series, needed)
     if unfit:
         return report.figure(wanted.kind, None, windows, scope, note=f"{subject}: {unfit}")
-    run = np.convolve(series.bps >= needed, np.ones(STAYS_FOR, dtype=np.int64), mode="valid")
-    back = np.flatnonzero(run == STAYS_FOR)
+    back = np.flatnonzero(stays(series.bps >= needed))
     resolution = (window_ns + event.uncertainty_ns) * 1e-9
     if back.size:
         note = subject if back[0] else f"{subject}: never below {BACK_AT:.0%}"
@@ -181,6 +180,12 @@ def transition_figure(series: Goodput, wanted: Transition, *, flows: tuple[str, 
         note=f"{subject}: not back when sending ended",
         at_least=True,
     )
+
+
+def stays(enough: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which windows begin :data:`STAYS_FOR` that are all ``enough``; shape (windows - STAYS_FOR + 1,)."""
+    run = np.convolve(enough, np.ones(STAYS_FOR, dtype=np.int64), mode="valid")
+    return np.asarray(run == STAYS_FOR)
 
 
 def detect_figure(event: Event, changes: Iterable[Event], paths: Collection[str], report: Report, scope: str) -> Figure:

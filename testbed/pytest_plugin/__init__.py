@@ -14,6 +14,7 @@ from testbed.pytest_plugin.hooks import (
     pytest_terminal_summary,
 )
 from testbed.pytest_plugin.measuring import Measure
+from testbed.pytest_plugin.outcomes import unknown
 
 __all__ = [
     "Measure",
@@ -29,4 +30,5 @@ __all__ = [
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "traffic",
+    "unknown",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 import pytest
 
 from testbed.errors import UsageError
-from testbed.pytest_plugin.outcomes import UNKNOWN
+from testbed.pytest_plugin.outcomes import unknown
 
 if TYPE_CHECKING:
     from testbed.experiment.measured import Measured
@@ -64,7 +64,7 @@ class Measure:
         if not measured.unknown_because and Outcome.FAIL in outcomes:
             pytest.fail("\n".join(measured.reasons), pytrace=False)
         if measured.unknown_because or Outcome.UNKNOWN in outcomes:
-            pytest.fail(UNKNOWN + "\n".join(measured.reasons), pytrace=False)
+            unknown("\n".join(measured.reasons))
         return measured
 
     def _measured(

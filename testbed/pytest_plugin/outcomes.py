@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
 from testbed.errors import BedError
@@ -10,6 +12,11 @@ NOT_RUN = "not run: "
 UNKNOWN = "unknown: "
 
 Category = tuple[str, str, tuple[str, dict[str, bool]]]
+
+
+def unknown(why: str) -> NoReturn:
+    """End a test as *unknown*: what it asks could not be decided, because of the machine and not of what it tests."""
+    pytest.fail(UNKNOWN + why, pytrace=False)
 
 
 def category(report: pytest.TestReport) -> Category | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 from tests.bench import child
@@ -30,6 +31,11 @@ def measure(options: Options) -> Section:
         known = [sorted(math.inf if value is None else value for value in one[name]) for one in found]
         return tuple(values[math.ceil(0.95 * len(values)) - 1] for values in known)
 
+    # A machine that breaks goodput without any fault decides the failover that is longer than its limit.
+    broken = any(value != 0 for value in p95("failover_undisturbed"))
+    failover_unknown = unknown or (
+        "goodput breaks without a fault, too" if broken and statistics.median(p95("failover")) > limit_s else ""
+    )
     figures = (
         Figure(
             "rate",
@@ -58,7 +64,13 @@ def measure(options: Options) -> Section:
             "windows of 5 ms, from the first packet lost",
             p95("failover"),
             Limit("<=", limit_s),
-            unknown=unknown,
+            unknown=failover_unknown,
+        ),
+        Figure(
+            "failover, undisturbed",
+            "s",
+            "the same at moments without a fault",
+            p95("failover_undisturbed"),
         ),
         Figure(
             "detect, p95",

@@ -63,7 +63,7 @@ def _round(fabric: NetnsFabric, seed: int, reboots: int, seconds: float) -> dict
         "failed": steady.value("messages_failed") + shaken.value("messages_failed"),
         "mismatches": steady.value("mismatches") + shaken.value("mismatches"),
         "base_rtt_s": (flows.outcome.base_rtt_ns or 0) * 1e-9,
-        **{name: _values(shaken, name) for name in ("failover", "detect", "path_restore")},
+        **{name: _values(shaken, name) for name in ("failover", "failover_undisturbed", "detect", "path_restore")},
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from testbed.experiment.capacity import surviving_capacity
@@ -13,7 +15,8 @@ from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Lab, Tier
 from testbed.measure.failover import placed_goodput
-from testbed.pytest_plugin import Measure
+from testbed.pytest_plugin import Measure, unknown
+from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
 
 pytestmark = pytest.mark.alone
@@ -40,6 +43,28 @@ def assert_nothing_failed(measured: TransfersMeasured) -> None:
     assert measured.value("messages") > 0
     assert measured.value("messages_failed") == 0, "\n".join(measured.reasons)
     assert measured.value("mismatches") == 0, "\n".join(measured.reasons)
+
+
+def assert_failed_over(measured: TransfersMeasured, failover_s: float, of: object = "") -> None:
+    """Failover within its limit; a longer one is unknown where the machine breaks goodput without a fault, too."""
+    undisturbed = measured.figure("failover_undisturbed")
+    if failover_s > LIMIT_S and undisturbed.value != 0:
+        unknown(f"failover {failover_s:g} s {of}; without a fault {undisturbed.value} s: {undisturbed.note}")
+    assert failover_s <= LIMIT_S, f"{of}; without a fault {undisturbed.value} s: {undisturbed.note}"
+
+
+def steady(flows: MrcTransfers, begin_ns: int, end_ns: int) -> npt.NDArray[np.float64]:
+    """Goodput in windows of 50 ms, bit/s; at least 3 of them."""
+    found = placed_goodput(flows.outcome.arrivals, origin_ns=begin_ns, window_ns=STEADY_WINDOW_NS, end_ns=end_ns)
+    assert len(found.bps) >= 3
+    return found.bps
+
+
+def ask_the_machine(flows: MrcTransfers, fault_ns: int, line: float, found: str) -> None:
+    """End the test as unknown where goodput was not steady in the half second before the fault either."""
+    before = steady(flows, fault_ns - 10 * STEADY_WINDOW_NS, fault_ns) / line
+    if (before < 0.95).any():
+        unknown(f"{found}; without a fault: {before}")
 
 
 def across(fabric: Fabric) -> tuple[str, str]:
@@ -89,7 +114,10 @@ def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Fa
     for name in ("failover", "detect"):
         times = sorted(figure.value for figure in measured.figures if figure.name == name and figure.value is not None)
         assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
-        assert times[math.ceil(0.95 * REBOOTS) - 1] <= LIMIT_S, f"{name}: {times}"
+        p95 = times[math.ceil(0.95 * REBOOTS) - 1]
+        if name == "failover":
+            assert_failed_over(measured, p95, times)
+        assert p95 <= LIMIT_S, f"{name}: {times}"
 
 
 @pytest.mark.requires("reboot")
@@ -103,19 +131,18 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
         flows.go_on_for(1.0)
     measured = measure(flows, reboot)
     assert_nothing_failed(measured)
-    assert measured.value("failover") <= LIMIT_S
+    assert_failed_over(measured, measured.value("failover"))
     assert measured.value("restore") <= 0.5
     (outage,) = reboot.outages()
     all_planes = header_limited(fabric.lab, measured)
     left = all_planes * surviving_capacity(flows, [outage]) / surviving_capacity(flows, [])
     settled = outage.start_hi + round(LIMIT_S * 1e9)
-    steps = placed_goodput(
-        flows.outcome.arrivals, origin_ns=settled, window_ns=STEADY_WINDOW_NS, end_ns=outage.end_lo
-    ).bps
-    assert len(steps) >= 3
     assert left == pytest.approx(all_planes * 7 / 8)
-    assert (steps >= 0.95 * left).all(), f"of {left:.4g} bit/s: {steps / left}"
-    assert (steps <= 1.02 * left).all(), f"of {left:.4g} bit/s: {steps / left}"
+    steps = steady(flows, settled, outage.end_lo) / left
+    if (steps < 0.95).any():
+        ask_the_machine(flows, outage.start_lo, all_planes, f"of {left:.4g} bit/s: {steps}")
+    assert (steps >= 0.95).all(), f"of {left:.4g} bit/s: {steps}"
+    assert (steps <= 1.02).all(), f"of {left:.4g} bit/s: {steps}"
 
 
 @pytest.mark.requires("gray-loss")
@@ -142,11 +169,11 @@ def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
     assert (retired[0].t_ns - int(lost.min())) * 1e-9 <= LIMIT_S
     # Now and then its probes get through by luck: it is used until the next loss. With none retired 1 in 80 were lost.
     assert measured.value("lost") <= 0.005 * len(flows.outcome.samples.sent)
-    steps = placed_goodput(
-        flows.outcome.arrivals, origin_ns=began.t_ns, window_ns=STEADY_WINDOW_NS, end_ns=ended.t_ns
-    ).bps
     line = header_limited(fabric.lab, measured)
-    assert (steps >= 0.95 * line).all(), f"of {line:.4g} bit/s: {steps / line}"
+    steps = steady(flows, began.t_ns, ended.t_ns) / line
+    if (steps < 0.95).any():
+        ask_the_machine(flows, began.t_ns, line, f"of {line:.4g} bit/s: {steps}")
+    assert (steps >= 0.95).all(), f"of {line:.4g} bit/s: {steps}"
 
 
 @pytest.mark.requires("link-down")

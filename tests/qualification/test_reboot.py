@@ -8,7 +8,7 @@ from testbed.experiment.measurement import ProbesMeasured
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.lab import Tier
-from testbed.pytest_plugin import Measure
+from testbed.pytest_plugin import Measure, unknown
 from testbed.traffic.workloads import Traffic
 
 pytestmark = pytest.mark.alone
@@ -23,7 +23,8 @@ def assert_only_dead_evs_lost(measured: ProbesMeasured, plane: int) -> None:
     assert measured.explained, "\n".join(measured.reasons)
     assert measured.value("lost", f"plane {plane}") > 0
     paced = [entry for entry in measured.agreements if entry.paced]
-    assert paced, "unknown: this machine held the sender up on every dead EV"
+    if not paced:
+        unknown("this machine held the sender up on every dead EV")
     assert [entry for entry in paced if not entry.agrees] == []
     planes = {path.plane for path in measured.flows.paths} - {plane}
     assert {survivor: measured.value("lost", f"plane {survivor}") for survivor in planes} == dict.fromkeys(planes, 0)
