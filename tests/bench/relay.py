@@ -22,7 +22,14 @@ def measure(options: Options) -> Section:
     if "lacking" in found:
         figure = Figure("relay / C", "ratio", "loss-free packets/s", limit=Limit(">=", 0.8), not_run=found["lacking"])
         return Section("relay", about, (figure,))
-    figures = (*_rates(found), *_times(found), *_delays(found), *_workers(found), _memory(found, sessions))
+    figures = (
+        *_rates(found),
+        *_times(found),
+        *_coturn(found),
+        *_delays(found),
+        *_workers(found),
+        _memory(found, sessions),
+    )
     return Section("relay", about, figures, _notes(found, seconds))
 
 
@@ -55,6 +62,31 @@ def _times(found: dict[str, Any]) -> tuple[Figure, ...]:
         Figure("whole batches, C / relay", "ratio", "what the rates' ratio is where no generator is the limit",
                ratios(full_c, full_ours)),
     )  # fmt: skip
+
+
+def _coturn(found: dict[str, Any]) -> tuple[Figure, ...]:
+    rate = "loss-free packets/s within each round; coturn: ChannelData, one thread that relays"
+    time = "processor time per packet at equal rate, within each round; coturn: all its threads"
+    if found["coturn lacking"]:
+        lacking = found["coturn lacking"]
+        return tuple(
+            Figure(name, "ratio", definition, limit=limit, not_run=lacking)
+            for name, definition, limit in (
+                ("relay / coturn", rate, Limit(">=", 1)),
+                ("time, relay / coturn", time, None),
+            )
+        )
+    full, paced = found["full"], found["paced"]
+    lost = tuple(float(run["lost"]) for run in full["coturn"])
+    theirs, ours = _column(full["coturn"], "pps"), _column(full["relay"], "pps")
+    us, ours_us = _column(paced["coturn"], "us"), _column(paced["relay"], "us")
+    return (
+        Figure("coturn", "packets/s", "the same window", theirs),
+        Figure("coturn, lost", "packets", "in its runs without a limit of rate", lost),
+        Figure("relay / coturn", "ratio", rate, ratios(ours, theirs), Limit(">=", 1), _shares(full["coturn"]), True),
+        Figure("coturn's time", "µs", "processor time per packet at equal rate", us),
+        Figure("time, relay / coturn", "ratio", time, ratios(ours_us, us), None, _shares(paced["coturn"]), True),
+    )
 
 
 def _delays(found: dict[str, Any]) -> tuple[Figure, ...]:

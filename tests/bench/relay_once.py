@@ -24,6 +24,7 @@ from typing import Any
 from testbed.voice import stun, ufrag
 from testbed.voice.addresses import Address
 from testbed.voice.keys import Keys
+from tests.bench import coturn
 from tests.bench.load import Load
 from tests.netns.voice.relays import address_of, relay, udp
 
@@ -49,13 +50,17 @@ class Bench:
         with self.checks.open("wb") as file:
             for _ in range(flows):
                 check = stun.binding_request(ufrag.encode(1, 7, *self.keys.ufrag.current))
-                file.write(len(check).to_bytes(2, "big") + check)
+                file.write(_opening(check))
 
-    def load(self, to: int, first: str = "-", rate: float = 0) -> dict[str, Any]:
-        """Run the generator once."""
+    def load(self, to: int, first: str = "-", rate: float = 0, head: bytes = b"") -> dict[str, Any]:
+        """Run the generator once; ``head`` stands before each packet."""
         with _pinned(self.last):
             run = subprocess.run(
-                [self.program, "load", *map(str, (self.sink, to, self.flows, self.seconds, rate, _WINDOW, first))],
+                [
+                    self.program,
+                    "load",
+                    *map(str, (self.sink, to, self.flows, self.seconds, rate, _WINDOW, first, head.hex() or "-")),
+                ],
                 capture_output=True,
                 check=True,
                 timeout=self.seconds + 30,
@@ -87,6 +92,11 @@ class Bench:
                 yield made.workers(), Address.parse(made.public).port
 
 
+def _opening(*messages: bytes) -> bytes:
+    """What one flow sends at first, as the generator reads it."""
+    return b"".join(len(message).to_bytes(2, "big") + message for message in messages) + bytes(2)
+
+
 @contextmanager
 def _pinned(processor: int) -> Iterator[None]:
     """What is started meanwhile runs on one processor."""
@@ -99,8 +109,9 @@ def _pinned(processor: int) -> Iterator[None]:
 
 
 def _cpu_s(pids: list[int]) -> float:
-    """Processor time of processes, as the scheduler counts it."""
-    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+    """Processor time of processes, all their threads, as the scheduler counts it."""
+    threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def _timed(run: Callable[[], dict[str, Any]], pids: list[int], besides: list[int]) -> dict[str, Any]:
@@ -113,7 +124,7 @@ def _timed(run: Callable[[], dict[str, Any]], pids: list[int], besides: list[int
 
 
 def _rounds(bench: Bench, rounds: int, rate: float) -> dict[str, list[dict[str, Any]]]:
-    runs: dict[str, list[dict[str, Any]]] = {"none": [], "c": [], "relay": []}
+    runs: dict[str, list[dict[str, Any]]] = {"none": [], "c": [], "relay": [], "coturn": []}
     for _ in range(rounds):
         if rate:
             runs["none"].append(_timed(partial(bench.load, bench.sink, rate=rate), [], []))
@@ -122,6 +133,12 @@ def _rounds(bench: Bench, rounds: int, rate: float) -> dict[str, list[dict[str, 
         with bench.relay() as (workers, port):
             loaded = partial(bench.load, port, str(bench.checks), rate=rate)
             runs["relay"].append(_timed(loaded, workers, workers))
+        if coturn.lacking() is None:
+            with _pinned(bench.first), coturn.server(bench.directory) as (pid, port):
+                opening = bench.directory / "allocations"
+                opening.write_bytes(b"".join(_opening(*coturn.opening(bench.sink)) for _ in range(bench.flows)))
+                loaded = partial(bench.load, port, str(opening), rate=rate, head=coturn.head(len(_RTP)))
+                runs["coturn"].append(_timed(loaded, [pid], [pid]))
     return runs
 
 
@@ -207,7 +224,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=8192)
     options = parser.parse_args()
     processors = len(os.sched_getaffinity(0))
-    found: dict[str, Any] = {"processors": processors, "flows": options.flows}
+    found: dict[str, Any] = {"processors": processors, "flows": options.flows, "coturn lacking": coturn.lacking()}
     if shutil.which("cc") is None:
         found["lacking"] = "no C compiler (cc): neither generator nor forwarder"
     else:

@@ -1,13 +1,15 @@
 /* What a relay is measured against, and with: the least forwarder, and a generator that is its own sink.
  *
  * usage: relay_pair forward PORT TO
- *        relay_pair load SINK TO FLOWS SECONDS RATE WINDOW FIRST
+ *        relay_pair load SINK TO FLOWS SECONDS RATE WINDOW FIRST HEAD
  *
  * forward: datagrams of PORT go to TO, 64 at a time by recvmmsg and sendmmsg, nothing read or added; ends by SIGTERM.
  * load:    FLOWS sockets send RTP-shaped datagrams of 160 bytes to TO, bursts of 8 a flow (UDP_SEGMENT, so that
  *          sending is no limit); what arrives at SINK is counted. RATE is packets/s, given as one packet a flow in
  *          turn; 0 is as fast as WINDOW allows: so many may be under way, so that nothing is lost. FIRST is a file
- *          with what each flow sends at first: a byte pair of length, then that; - for nothing.
+ *          with what each flow sends at first, one by one, each when the one before was answered or arrived at SINK:
+ *          a byte pair of length, then that; a length of 0 ends a flow's; - for nothing. HEAD stands before each
+ *          datagram, in hexadecimal; - for nothing.
  * All on 127.0.0.1. Prints JSON at its end.
  */
 #define _GNU_SOURCE
@@ -31,7 +33,7 @@
 #define UDP_SEGMENT 103
 #endif
 
-enum { BATCH = 64, ROOM = 2048, SIZE = 160, BURST = 8, STAMP_AT = 16, QUIET_MS = 200, MOST = 4000000 };
+enum { BATCH = 64, ROOM = 2048, SIZE = 160, HEAD_MOST = 16, BURST = 8, STAMP_AT = 16, QUIET_MS = 200, MOST = 4000000 };
 
 static volatile sig_atomic_t ended;
 static char slots[BATCH][ROOM];
@@ -121,6 +123,24 @@ static int forward(int port, int to)
     return 0;
 }
 
+/* Send what a flow sends at first; each must have been answered, or have come to the sink, before the next. */
+static void begin(FILE *file, int flow, int out, int in)
+{
+    unsigned char length[2];
+    while (fread(length, 1, 2, file) == 2 && (length[0] || length[1])) {
+        char data[1500];
+        size_t bytes = length[0] << 8 | length[1];
+        struct pollfd wait[2] = {{in, POLLIN, 0}, {out, POLLIN, 0}};
+        if (bytes > sizeof data || fread(data, 1, bytes, file) != bytes || send(out, data, bytes, 0) < 0)
+            exit(4);
+        if (poll(wait, 2, 2000) < 1) {
+            fprintf(stderr, "nothing came of what flow %d sent at first\n", flow);
+            exit(4);
+        }
+        recvmmsg(wait[0].revents ? in : out, messages, BATCH, MSG_DONTWAIT, NULL);
+    }
+}
+
 /* Take what has arrived; the delay of each is from its stamp, which the generator wrote. */
 static int drain(int fd)
 {
@@ -146,11 +166,23 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static int load(int sink, int to, int flows, double seconds, double rate, int window, const char *first)
+/* Bytes written in hexadecimal; returns how many. */
+static int decoded(const char *text, char *bytes)
 {
-    int in = bound(sink), *out = calloc(flows, sizeof *out), size = SIZE;
+    int count = 0;
+    unsigned int byte;
+    while (count < HEAD_MOST && sscanf(text + 2 * count, "%2x", &byte) == 1)
+        bytes[count++] = (char)byte;
+    return count;
+}
+
+static int load(int sink, int to, int flows, double seconds, double rate, int window, const char *first, const char *hex)
+{
+    int in = bound(sink), *out = calloc(flows, sizeof *out);
+    char before_each[HEAD_MOST];
+    int head = decoded(hex, before_each), whole = SIZE + head;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(to), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    static char burst[BURST * SIZE];
+    static char burst[BURST * (SIZE + HEAD_MOST)];
     FILE *file = strcmp(first, "-") ? fopen(first, "rb") : NULL;
     delays = malloc(MOST * sizeof *delays);
     lay_out();
@@ -161,23 +193,13 @@ static int load(int sink, int to, int flows, double seconds, double rate, int wi
             perror("connect");
             return 4;
         }
-        unsigned char length[2];
-        if (file && fread(length, 1, 2, file) == 2) {
-            char data[1500];
-            size_t bytes = length[0] << 8 | length[1];
-            if (fread(data, 1, bytes, file) != bytes || send(out[i], data, bytes, 0) < 0)
-                return 4;
-            struct pollfd wait = {in, POLLIN, 0};
-            if (poll(&wait, 1, 2000) < 1) {
-                fprintf(stderr, "nothing came of what flow %d sent at first\n", i);
-                return 4;
-            }
-            drain(in);
-        }
+        if (file)
+            begin(file, i, out[i], in);
     }
-    delivered = measured = 0;
-    for (int i = 0; i < BURST; i++)
-        burst[i * SIZE] = (char)0x80;
+    for (int i = 0; i < BURST; i++) {
+        memcpy(burst + i * whole, before_each, head);
+        burst[i * whole + head] = (char)0x80;
+    }
     int64_t sent = 0, start = now_ns(), until = start + (int64_t)(seconds * 1e9), last = start;
     double cpu = cpu_s();
     for (int flow = 0; now_ns() < until;) {
@@ -186,8 +208,8 @@ static int load(int sink, int to, int flows, double seconds, double rate, int wi
             int64_t due = (int64_t)((now - start) * rate / 1e9) + 1 - sent;
             for (int i = 0; i < due && i < BATCH; i++) {
                 int64_t stamp = now_ns();
-                memcpy(burst + STAMP_AT, &stamp, sizeof stamp);
-                if (send(out[flow], burst, SIZE, 0) == SIZE)
+                memcpy(burst + head + STAMP_AT, &stamp, sizeof stamp);
+                if (send(out[flow], burst, whole, 0) == whole)
                     sent++;
                 flow = (flow + 1) % flows;
             }
@@ -203,16 +225,16 @@ static int load(int sink, int to, int flows, double seconds, double rate, int wi
         int64_t before = delivered;
         for (int i = 0; sent - delivered <= window - BURST && i < BATCH / BURST; i++) {
             for (int k = 0; k < BURST; k++)
-                memcpy(burst + k * SIZE + STAMP_AT, &now, sizeof now);
+                memcpy(burst + k * whole + head + STAMP_AT, &now, sizeof now);
             char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
-            struct iovec whole = {burst, sizeof burst};
-            struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+            struct iovec all = {burst, BURST * whole};
+            struct msghdr message = {.msg_iov = &all, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
             struct cmsghdr *segment = CMSG_FIRSTHDR(&message);
             segment->cmsg_level = IPPROTO_UDP;
             segment->cmsg_type = UDP_SEGMENT;
             segment->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-            *(uint16_t *)CMSG_DATA(segment) = size;
-            if (sendmsg(out[flow], &message, 0) == sizeof burst)
+            *(uint16_t *)CMSG_DATA(segment) = whole;
+            if (sendmsg(out[flow], &message, 0) == BURST * whole)
                 sent += BURST;
             flow = (flow + 1) % flows;
         }
@@ -242,8 +264,8 @@ int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "forward"))
         return forward(atoi(argv[2]), atoi(argv[3]));
-    if (argc == 9 && !strcmp(argv[1], "load"))
-        return load(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), atof(argv[6]), atoi(argv[7]), argv[8]);
-    fprintf(stderr, "usage: %s forward PORT TO | load SINK TO FLOWS SECONDS RATE WINDOW FIRST\n", argv[0]);
+    if (argc == 10 && !strcmp(argv[1], "load"))
+        return load(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atof(argv[5]), atof(argv[6]), atoi(argv[7]), argv[8], argv[9]);
+    fprintf(stderr, "usage: %s forward PORT TO | load SINK TO FLOWS SECONDS RATE WINDOW FIRST HEAD\n", argv[0]);
     return 2;
 }
