@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from ipaddress import IPv6Address
 
@@ -17,11 +17,13 @@ from testbed.lab import Port
 from testbed.localise.elements import Element, Kind
 from testbed.localise.suspects import FaultClass, What
 from testbed.pytest_plugin.outcomes import NOT_RUN
+from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.prober.plan import PORT
 from testbed.traffic.prober.prober import Prober
 from testbed.traffic.workloads import Traffic
 from tests.netns.broken import breaking, usid_missing
 from tests.netns.conftest import realise
+from tests.netns.waiting import wait_until
 from tests.netns.wire_tap import tapped
 
 pytestmark = pytest.mark.alone
@@ -195,29 +197,59 @@ def test_a_port_with_a_long_queue_is_named_as_a_delay(small: NetnsFabric) -> Non
         assert {each.element for each in prober.suspects()} == {slow}
 
 
-def test_mrc_nics_are_told_which_evs_to_leave_and_when_to_take_them_back() -> None:
+def test_mrc_nics_leave_what_is_accused_towards_whom_it_leads_and_take_it_back() -> None:
+    """What comes to h2 on plane 2 is partly lost, then what leaves it: WRITEs leave that plane, then replies."""
     with realise(SHAPED) as fabric:
         traffic = Traffic(fabric)
-        flows = traffic.mrc([("h0", "h2"), ("h1", "h3")], message=64 * 1024)
+        flows = traffic.mrc([("h0", "h2"), ("h0", "h3"), ("h1", "h2")], message=64 * 1024)
         prober = traffic.prober(healthy_s=0.5)
-        lossy = direction("p2-t0-0~p2-t1-1", "p2-t0-0", "p2-t1-1")
-        crossing = {ev for ev in flows.evs["h0", "h2"] if "p2-t1-1" in fabric.addresses.path("h0", "h2", ev).nodes}
-        assert crossing
+        link = "h2:p2~p2-t0-1"
+        into, out = direction(link, "p2-t0-1", "h2"), direction(link, "h2", "p2-t0-1")
+        evs = frozenset(ev for ev, path in flows.ways["h2", "h0"].items() if path.plane == 2)
+        assert evs == {ev for ev, path in flows.ways["h0", "h3"].items() if path.plane == 2}, "EVs that both have"
         with flows.running(), prober.running():
             feed = prober.feed(flows)
-            with breaking(fabric, lossy, Fraction(1, 20)):
-                prober.wait_suspect(lambda suspect: suspect.element == lossy, 10.0)
-                assert feed.denied == {"h0": crossing, "h1": crossing}
+            with breaking(fabric, into, Fraction(1, 20)):
+                prober.wait_suspect(lambda suspect: suspect.element == into, 10.0)
+                assert feed.denied == {("h0", "h2"): evs, ("h1", "h2"): evs}
                 flows.wait_messages(20)
             prober.wait_clear()
             assert feed.denied == {}
-            flows.wait_messages(20)
-        for host, peer in flows.pairs:
-            name = f"flow {host}>{peer} ev 0x{min(crossing):04x}"
-            whats = [change.what for change in flows.outcome.ev_changes if change.subject == name]
-            assert "good" in whats[whats.index("denied") :], whats
+            with ExitStack() as stack:
+                # What is sent twice is counted, of replies to h0 alone: probes and others' packets have other uSIDs.
+                for ev in evs:
+                    stack.enter_context(Faults(fabric).duplication(f"h2>h0:0x{ev:03x}")).wait("rule in force")
+                wait_replies(fabric, flows, more=True)
+                with breaking(fabric, out, Fraction(1, 20)):
+                    prober.wait_suspect(lambda suspect: suspect.element == out, 10.0)
+                    assert feed.denied == {("h2", "h0"): evs, ("h2", "h1"): evs}
+                    wait_replies(fabric, flows, more=False)
+                prober.wait_clear()
+                assert feed.denied == {}
+                wait_replies(fabric, flows, more=True)
+        changes: dict[str, list[tuple[str, str]]] = {flow: [] for flow in flows.flows}
+        for change in flows.outcome.ev_changes:
+            if change.subject.endswith(f"ev 0x{min(evs):04x}"):
+                changes[change.subject.split()[1]].append((change.what, change.detail["cause"]))
+        for flow, told in changes.items():
+            assert told.count(("denied", "controller")) == told.count(("good", "controller")) == (flow != "h0>h3")
         assert flows.outcome.failed_messages == 0
-        assert {suspect.element for suspect in prober.outcome.accused} == {lossy}
+        assert {suspect.element for suspect in prober.outcome.accused} == {into, out}
+
+
+def wait_replies(fabric: NetnsFabric, flows: MrcTransfers, *, more: bool) -> None:
+    """Wait until rules that copy replies find more of them, or none any more, while messages go on completing."""
+
+    def copied() -> int:
+        return sum(each.packets for each in fabric.fault_counters() if each.what == "duplicated")
+
+    def meanwhile() -> bool:
+        # Each message is acknowledged at least once, over one plane of four after another.
+        before = copied()
+        flows.wait_messages(150)
+        return (copied() > before) == more
+
+    wait_until(meanwhile, f"{'' if more else 'no '}more replies to h0 on plane 2", 20.0)
 
 
 def test_a_healthy_fabric_under_load_is_not_accused(record_property: pytest.FixtureRequest) -> None:

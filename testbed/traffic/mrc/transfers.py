@@ -167,6 +167,16 @@ class MrcTransfers:
             (number, ev): addresses.path(*pair, ev) for number, pair in enumerate(self.pairs) for ev in self.evs[pair]
         }
 
+    @cached_property
+    def ways(self) -> dict[tuple[str, str], dict[int, Path]]:
+        """(host, peer) → EV → path of all that the host may send there: WRITEs of a pair, and replies of one reversed.
+
+        The way back is not restricted to the EVs that the workload may use forwards.
+        """
+        addresses = self._fabric.addresses
+        every = dict.fromkeys(way for src, dst in self.pairs for way in ((src, dst), (dst, src)))
+        return {way: {ev: addresses.path(*way, ev) for ev in self.evs.get(way) or addresses.evs(*way)} for way in every}
+
     @property
     def paths(self) -> list[Path]:
         """Every path it may send on, one per flow and EV."""
@@ -207,7 +217,7 @@ class MrcTransfers:
         """
         self._outcome = self._counted = None
         hosts = [host for host in self._fabric.lab.topology.hosts if any(host in pair for pair in self.pairs)]
-        plans = {host: self._planner(host, hosts) for host in hosts}
+        plans = {host: self._planner(host) for host in hosts}
         with measuring(), TransferRun(self._fabric, plans, samples=self._samples) as run:
             before = settled_counters(self._fabric)
             run.start()
@@ -242,18 +252,24 @@ class MrcTransfers:
         run = self._running()
         return {host: run.counters_of(host) for host in dict.fromkeys(host for pair in self.pairs for host in pair)}
 
-    def deny(self, host: str, evs: Sequence[int], *, denied: bool = True) -> None:
-        """Put EVs on a host's denylist, as a controller would, or take them off it.
+    def deny(self, host: str, evs: Sequence[int], *, peer: str | None = None, denied: bool = True) -> None:
+        """Put EVs on a host's denylist, towards a peer or all, as a controller would, or take them off it.
 
-        Raises UsageError while it is not running, or for a host that takes no part.
+        It holds for what the host sends and for its replies. Raises UsageError while it is not running, for a host that
+        takes no part, and for a peer that the host has nothing to do with.
         """
         run = self._running()
-        if not any(host in pair for pair in self.pairs):
-            known = sorted({name for pair in self.pairs for name in pair})
+        known = sorted({src for src, _ in self.ways})
+        if host not in known:
             raise UsageError(
                 "this host takes no part", found=host, expected=", ".join(known), nearest=nearest(host, known)
             )
-        run.tell(host, f"{'deny' if denied else 'allow'} {json.dumps(list(evs))}")
+        peers = sorted(dst for src, dst in self.ways if src == host)
+        if peer is not None and peer not in peers:
+            raise UsageError(
+                f"{host} has no such peer", found=peer, expected=", ".join(peers), nearest=nearest(peer, peers)
+            )
+        run.tell(host, f"{'deny' if denied else 'allow'} {json.dumps({'evs': list(evs), 'peer': peer})}")
 
     def kill(self, host: str) -> None:
         """End a host's endpoint at once, as a crash would; its peers are not told."""
@@ -264,7 +280,7 @@ class MrcTransfers:
             raise UsageError("these transfers are not running", remedy="wait inside `with flows.running():`")
         return self._run
 
-    def _planner(self, host: str, hosts: Sequence[str]) -> Callable[[int | None], TransferPlan]:
+    def _planner(self, host: str) -> Callable[[int | None], TransferPlan]:
         flows = tuple(
             Flow(number, dst if src == host else src, src == host)
             for number, (src, dst) in enumerate(self.pairs)
@@ -274,7 +290,7 @@ class MrcTransfers:
 
         def plan(netns_fd: int | None) -> TransferPlan:
             return TransferPlan(
-                nic=self._nic_plan(host, netns_fd, hosts),
+                nic=self._nic_plan(host, netns_fd),
                 program=str(self.program),
                 flows=flows,
                 message=self.message,
@@ -296,16 +312,12 @@ class MrcTransfers:
             return max(self.depth, 2 * ranks)
         return max(self.depth, 2) if self.program is Program.ALL_TO_ALL else self.depth
 
-    def _nic_plan(self, host: str, netns_fd: int | None, hosts: Sequence[str]) -> NicPlan:
-        addresses = self._fabric.addresses
-        partners = [peer for peer in hosts if (host, peer) in self.evs or (peer, host) in self.evs]
-        # The way back is not restricted to the EVs that the workload may use forwards.
-        peers = {peer: self.evs.get((host, peer)) or addresses.evs(host, peer) for peer in partners}
+    def _nic_plan(self, host: str, netns_fd: int | None) -> NicPlan:
         return nic_plan(
             self._fabric.lab,
-            addresses,
+            self._fabric.addresses,
             host,
-            peers,
+            {peer: list(evs) for (src, peer), evs in self.ways.items() if src == host},
             self.settings,
             netns_fd=netns_fd,
             # Senders do not coordinate: each draws its own EVs and PSNs.
