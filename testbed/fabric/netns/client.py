@@ -250,20 +250,27 @@ class KeeperClient:
         raise_refused(answer["refused"], f"{what} could not be done")
         return [(before, after) for before, after in answer["stamps"]]
 
-    def release(self, fault: str, resources: Sequence[str]) -> list[tuple[int, int]]:
-        """Give claims up, in this order. Returns CLOCK_REALTIME (ns) before and after each.
+    def release(self, fault: str, resources: Sequence[str]) -> tuple[list[tuple[int, int]], dict[str, int]]:
+        """Give claims up, in this order.
+
+        Returns CLOCK_REALTIME (ns) before and after each, and resource → what it had counted, of those that count.
 
         Raises InfrastructureError for what the kernel refused to restore; the keeper then lists it as unhealed.
         """
         answer, _ = self.request({"op": "release", "id": fault, "resources": list(resources)})
         raise_refused(answer["refused"], "the kernel refused to undo a change")
-        return [(before, after) for before, after in answer["stamps"]]
+        return [(before, after) for before, after in answer["stamps"]], answer["counted"]
 
     def claims(self) -> tuple[list[Held], list[tuple[str, str, str]]]:
         """The claims in force, and (resource, what had changed it, why) of each that could not be restored."""
         answer, _ = self.request({"op": "claims"})
         held = [Held(each["resource"], each["id"], each["what"]) for each in answer["claims"]]
         return held, [(resource, what, reason) for resource, what, reason in answer["unhealed"]]
+
+    def tallies(self) -> dict[str, int]:
+        """Label → what claims that are over have counted, whoever held them."""
+        tallies: dict[str, int] = self.request({"op": "claims"})[0]["tallies"]
+        return tallies
 
     def retry(self) -> None:
         """Have what could not be restored tried again."""
