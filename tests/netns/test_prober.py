@@ -48,6 +48,8 @@ time_scale: 4000
 """
 LINK, ACCESS = "p1-t0-0~p1-t1-1", "h2:p0~p0-t0-1"
 PERCENT = Fraction(1, 100)
+#: Twice the longest of its windows.
+HEALTHY_S = 20.0
 
 
 def direction(link: str, tail: str, head: str) -> Element:
@@ -101,6 +103,7 @@ def named(prober: Prober, element: Element, within_s: float) -> None:
     assert [each.text() for each in prober.suspects()] == [suspect.text()]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("element", "fault"),
     [
@@ -141,6 +144,7 @@ def test_a_hard_fault_is_named_within_three_cycles(small: NetnsFabric, element: 
     assert said == [(What.ACCUSED, element), (What.CLEARED, element)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "element",
     [Element(Kind.LINK, LINK), direction(ACCESS, "h2", "p0-t0-1"), Element(Kind.SWITCH, "p0-t1-0")],
@@ -158,6 +162,7 @@ def test_a_loss_of_one_percent_is_named_within_ten_seconds(small: NetnsFabric, e
     assert suspect.rate == pytest.approx(0.01, abs=spread)
 
 
+@pytest.mark.once
 def test_two_faults_at_once_are_both_named(small: NetnsFabric) -> None:
     one, other = Element(Kind.SWITCH, "p0-t1-0"), direction(LINK, "p1-t0-0", "p1-t1-1")
     prober = Traffic(small).prober()
@@ -182,6 +187,7 @@ def slowed(fabric: NetnsFabric, port: Port, rate: str, queue_ms: int) -> Iterato
         node.run([tc, "qdisc", "delete", "dev", port.name, "root"])
 
 
+@pytest.mark.once
 def test_a_port_with_a_long_queue_is_named_as_a_delay(small: NetnsFabric) -> None:
     """8 Mbit/s behind which 8.8 Mbit/s of other traffic queue for 60 ms; what no longer fits is lost, and told too."""
     out = small.lab.topology.link(LINK).a
@@ -252,19 +258,20 @@ def wait_replies(fabric: NetnsFabric, flows: MrcTransfers, *, more: bool) -> Non
     wait_until(meanwhile, f"{'' if more else 'no '}more replies to h0 on plane 2", 20.0)
 
 
+@pytest.mark.once
 def test_a_healthy_fabric_under_load_is_not_accused(record_property: pytest.FixtureRequest) -> None:
-    """A minute of MRC transfers at full rate beside the prober."""
+    """MRC transfers at full rate beside the prober. Ten minutes without: `make soak SOAK=prober`."""
     with realise(SHAPED) as fabric:
         traffic = Traffic(fabric)
         flows = traffic.mrc("permutation", message=64 * 1024, samples=0)
         prober = traffic.prober()
         with flows.running(), prober.running():
-            prober.go_on_for(60.0)
+            prober.go_on_for(HEALTHY_S)
     outcome = prober.outcome
     figures = {figure.name: figure for figure in prober.figures()}
     assert [suspect.text() for suspect in outcome.accused] == []
     assert figures["suspects"].value == figures["suspects_unfounded"].value == 0
-    assert outcome.counters["sent"] > 0.9 * 60 * prober.rate
+    assert outcome.counters["sent"] > 0.9 * HEALTHY_S * prober.rate
     # Of one processor, forwarding over up to six links included; printed with -rP.
     print(f"processor time of the prober: {figures['prober_cpu'].value:.3f}; {outcome.counters}; {outcome.pressure}")
     assert figures["prober_cpu"].value is not None

@@ -29,6 +29,9 @@ hosts_per_t0: 1
 """
 
 
+pytestmark = pytest.mark.once
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     """A folder with a lab file; runs of it find this checkout's plugin."""

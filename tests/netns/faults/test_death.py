@@ -98,6 +98,7 @@ def process_state(fabric: NetnsFabric, pid: int) -> str:
     return str(stat.rpartition(")")[2].split()[0])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("spec", every_kind(), ids=lambda spec: f"{spec.kind} {spec.target}")
 def test_the_command_after_a_killed_process_finds_the_fabric_as_it_was(
     fabric: NetnsFabric, spec: FaultSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
