@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from testbed.localise.elements import Counts, Elements, Indexes
+from testbed.localise.focus import Candidate
 from testbed.localise.likelihood import GRID, Evidence, log_ratio, rate_interval, scan
 from testbed.localise.models import Model, explore, shares, survival
 
@@ -91,7 +92,7 @@ class Detector:
         self._healthy_ns = healthy_ns
         self.threshold = float(np.log(len(elements) / ALPHA))
         self.held: dict[int, Accused] = {}
-        self.candidates: list[int] = []
+        self.candidates: list[Candidate] = []
 
     def step(self, horizon_ns: int) -> tuple[list[Accused], list[Accused], list[Accused]]:
         """Look again; returns those newly accused, those withdrawn and those cleared."""
@@ -110,7 +111,11 @@ class Detector:
                 near = np.argsort(found.gain)[::-1][:_CANDIDATES]
                 least = max(gain - _NEAR_NATS, _LEAST_NATS)
                 likely, everywhere = found.rate >= self._least_rate, self._elements.everywhere
-                self.candidates = [int(c) for c in near if found.gain[c] >= least and likely[c] and c != everywhere]
+                self.candidates = [
+                    Candidate(int(column), float(found.gain[column]), float(found.rate[column]))
+                    for column in near
+                    if found.gain[column] >= least and likely[column] and column != everywhere
+                ]
         named: list[Accused] = []
         withdrawn: list[Accused] = []
         if best_gain >= self.threshold:

@@ -8,7 +8,7 @@ import numpy as np
 
 from testbed.localise.detector import Accused, Detector
 from testbed.localise.elements import Counts, Elements
-from testbed.localise.focus import ASKING, WATCHING, Focus, focus
+from testbed.localise.focus import Focus, questions, watches
 from testbed.localise.likelihood import Evidence
 from testbed.localise.routes import OutcomeArray, Route, Status
 from testbed.localise.suspects import Change, FaultClass, Suspect, What
@@ -104,11 +104,12 @@ class Localiser:
 
     def focus(self) -> Focus:
         """Routes that would tell more about what is in question, and what share of the probes they are worth."""
-        held = [*self._loss.held, *self._delay.held]
         candidates = [*self._loss.candidates, *self._delay.candidates]
+        if candidates:
+            return questions(self.elements, candidates, BACKGROUND)
         # What is held is only to be cleared some day; until then other faults are to be found as soon as ever.
-        share = ASKING if candidates else WATCHING
-        return Focus(tuple(focus(self.elements, list(dict.fromkeys([*candidates, *held])))), share)
+        held = dict.fromkeys([*self._loss.held, *self._delay.held])
+        return watches(self.elements, list(held)) if held else Focus()
 
     def _say(self, slow: bool, accused: Accused, new: bool, said_ns: int) -> Iterator[Change]:
         suspect = self._suspect(slow, accused)

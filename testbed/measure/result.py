@@ -29,7 +29,9 @@ from testbed.measure.result_parts import (
 )
 from testbed.measure.series import TimelineRecord
 
-SCHEMA: Final = "mrc-testbed/result/1"
+#: The version that is written. A minor one adds what older files lack, and lacks nothing that they have; readers take
+#: their own and every older one of the same major version. 1.1 added ``ledger``.
+SCHEMA: Final = "mrc-testbed/result/1.1"
 #: What JSON readers and pages cope with; runs with more EVs than this keep figures per flow only.
 MOST_FIGURES: Final = 100_000
 MOST_EVENTS: Final = 20_000
@@ -44,7 +46,7 @@ class Result(Part):
 
     """
 
-    schema_id: Annotated[Literal["mrc-testbed/result/1"], Field(alias="schema")] = SCHEMA
+    schema_id: Annotated[Literal["mrc-testbed/result/1", "mrc-testbed/result/1.1"], Field(alias="schema")] = SCHEMA
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     title: Name
     created: Annotated[AwareDatetime, Field(strict=False, description="UTC.")]
@@ -67,7 +69,7 @@ class Result(Part):
         Count | None, Field(description="Sent, neither delivered nor dropped at a named hop; null: not measured.")
     ] = None
     drops: Annotated[tuple[DropRecord, ...], Field(description="Where the ledger says packets were lost.")] = ()
-    ledger: Annotated[LedgerRecord | None, Field(description="The sums; null: not drawn up.")] = None
+    ledger: Annotated[LedgerRecord | None, Field(description="The sums; null: not drawn up. Since 1.1.")] = None
     samples: Annotated[
         tuple[SamplesRecord, ...], Field(description="Files the figures were computed from; empty: missing.")
     ] = ()

@@ -19,7 +19,7 @@ from testbed.measure.texts import clipped, visible
 #: A result of 100,000 figures is about 50 MB.
 MOST_BYTES: Final = 64 << 20
 _SHOWN = 8
-_VERSION = re.compile(r"mrc-testbed/result/(\d{1,6})")
+_VERSION = re.compile(r"mrc-testbed/result/(\d{1,6})(?:\.(\d{1,6}))?")
 _NO_RESULT = "this is not a result"
 
 
@@ -96,20 +96,27 @@ def _beside(path: Path) -> str:
 
 def _check_schema(document: Any, where: str) -> None:
     found = document.get("schema") if isinstance(document, dict) else None
-    if found == SCHEMA:
-        return
     version = _VERSION.fullmatch(found) if isinstance(found, str) else None
     if version is None:
         kind = "no `schema`" if found is None else clipped(json.dumps(found), 100)
         raise ResultFileError(_NO_RESULT, where=where, found=kind, expected=f'"schema": "{SCHEMA}"')
-    newer = int(version[1]) > int(SCHEMA.rpartition("/")[2])
+    ours, theirs = _number(SCHEMA), _number(version[0])
+    if theirs[0] == ours[0] and theirs <= ours:
+        return
     raise ResultFileError(
         "this result has another version of the schema",
         where=where,
         found=version[0],
         expected=SCHEMA,
-        remedy="upgrade the testbed" if newer else "read it with the version of the testbed that wrote it",
+        remedy="upgrade the testbed" if theirs > ours else "read it with the version of the testbed that wrote it",
     )
+
+
+def _number(schema: str) -> tuple[int, int]:
+    """Major and minor version of a schema's name."""
+    found = _VERSION.fullmatch(schema)
+    assert found is not None
+    return int(found[1]), int(found[2] or 0)
 
 
 def _refused(error: ValidationError, where: str) -> ResultFileError:

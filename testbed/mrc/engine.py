@@ -94,7 +94,7 @@ class Engine:
         for plane in planes_of(self._endpoints.down):
             peer.port_changed(plane, False, EvCause.LOCAL_PORT, now_ns)
         if self._denied:
-            peer.reverse.set_denied(np.array(sorted(self._denied), np.uint32), True, now_ns)
+            peer.set_denied(evs, self._denied, now_ns)
         self._peers[name] = peer
         return peer
 
@@ -135,7 +135,13 @@ class Engine:
         """
         check_fit(qp, remote, self._settings)
         qp.connection = connected(
-            qp, remote, self._settings, self._memory, seed=self._seed, denied=self._denied, now_ns=now_ns
+            qp,
+            remote,
+            self._settings,
+            self._memory,
+            seed=self._seed,
+            denied=self._denied | qp.peer.denied,
+            now_ns=now_ns,
         )
         qp.connection.responder.port_state = self._endpoints.down & 0xFF
         qp.connection.responder.rcv_cwnd_pen = self._penalty
@@ -324,15 +330,21 @@ class Engine:
             if qp.connection is not None:
                 qp.connection.responder.port_state = down & 0xFF
 
-    def deny(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int) -> None:
-        """The controller forbids EVs, or allows them again: to all queue pairs and replies, those to come too."""
+    def deny(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int, peer: str | None = None) -> None:
+        """The controller forbids EVs, or allows them again: to all queue pairs and replies, those to come too.
+
+        ``peer``: towards this one only. What is denied towards all stays so until it is allowed towards all, and what
+        is denied towards one until it is allowed towards that one. Raises UsageError where nobody has this name.
+        """
         values = set(evs.tolist())
+        if peer is not None:
+            known = self._peer(peer)
+            known.denied = known.denied | values if denied else known.denied - values
+            known.set_denied(evs, self._denied, now_ns)
+            return
         self._denied = self._denied | values if denied else self._denied - values
-        for peer in self._peers.values():
-            peer.reverse.set_denied(evs, denied, now_ns)
-        for qp in self._qps.values():
-            if qp.connection is not None:
-                qp.connection.evs.set_denied(qp.connection.evs.index_of(evs), denied, now_ns)
+        for known in self._peers.values():
+            known.set_denied(evs, self._denied, now_ns)
 
     def _peer_changed(self, peer: Peer, now_ns: int) -> None:
         self._timers.wake_for(peer, now_ns)

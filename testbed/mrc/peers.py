@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class Peer:
         destination: its congestion window. reverse: the EVs of replies to it.
         qps: by index. heard_ns: when anything of it last came.
         inbound_ns, outbound_ns: when a WRITE last came from it, and went to it.
-        announcement: of our ports, while it has not answered.
+        announcement: of our ports, while it has not answered. denied: EVs that a controller forbids towards it alone.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Peer:
         self.inbound_ns: int | None = None
         self.outbound_ns: int | None = None
         self.announcement: Announcement | None = None
+        self.denied: set[int] = set()
         self._guard_ns = settings.reorder_floor_ns
         self._down = 0
         self._local_down = 0
@@ -97,6 +99,18 @@ class Peer:
             due = max(due, self.outbound_ns + period_ns + 1)
         due = max(due, now_ns + 1)
         return due if due <= self.inbound_ns + period_ns else None
+
+    def set_denied(self, evs: npt.NDArray[np.uint32], everywhere: Collection[int], now_ns: int) -> None:
+        """Of these EVs those are denied, to queue pairs and replies, that are so ``everywhere`` or towards it."""
+        forbidden = np.isin(evs, np.fromiter({*everywhere, *self.denied}, np.uint32))
+        for denied in (True, False):
+            changed = evs[forbidden == denied]
+            if not changed.size:
+                continue
+            self.reverse.set_denied(changed, denied, now_ns)
+            for qp in self.qps.values():
+                if qp.connection is not None:
+                    qp.connection.evs.set_denied(qp.connection.evs.index_of(changed), denied, now_ns)
 
     def introduce(self, evs: EvSet, now_ns: int) -> None:
         """Tell a new EV set which ports are down."""

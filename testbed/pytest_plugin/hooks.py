@@ -93,7 +93,12 @@ def pytest_report_teststatus(report: pytest.TestReport) -> outcomes.Category | N
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """List what was not run, with the reasons, and the captures that were kept."""
+    """List what was not run, and what is unknown, with the reasons, and the captures that were kept."""
+    unknown = terminalreporter.stats.get("unknown", [])
+    if unknown:
+        terminalreporter.section("unknown")
+        for report in unknown:
+            terminalreporter.line(f"{report.nodeid}: {report.longreprtext.removeprefix(outcomes.UNKNOWN)}")
     not_run = terminalreporter.stats.get("not run", [])
     if not_run:
         terminalreporter.section("not run")

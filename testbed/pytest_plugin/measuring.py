@@ -43,16 +43,30 @@ class Measure:
         self.taken: list[Measured] = []
 
     @overload
-    def __call__(self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = ()) -> ProbesMeasured: ...
+    def __call__(
+        self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = (), allow_unexplained: bool = False
+    ) -> ProbesMeasured: ...
     @overload
-    def __call__(self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> TransfersMeasured: ...
-    def __call__(self, flows: PathProbes | MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> Measured:
+    def __call__(
+        self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = (), allow_unexplained: bool = False
+    ) -> TransfersMeasured: ...
+    def __call__(
+        self,
+        flows: PathProbes | MrcTransfers,
+        *faults: FaultScope,
+        drops: Sequence[Drop] = (),
+        allow_unexplained: bool = False,
+    ) -> Measured:
         """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
 
-        ``drops``: packets that filter rules dropped whose counters went with them, for the ledger.
+        Args:
+            flows: the workload.
+            faults: what was done meanwhile.
+            drops: packets that filter rules dropped whose counters went with them, for the ledger.
+            allow_unexplained: leave packets of which the ledger knows nothing to the test.
 
-        Fails the test when a limit is not kept, when it cannot be known whether it is, and when the machine or its
-        clock got in the way of the run.
+        Fails the test when a limit is not kept, when packets are unexplained, when it cannot be known whether a limit
+        is kept, and when the machine or its clock got in the way of the run.
         """
         from testbed.measure.limits import Outcome
 
@@ -60,8 +74,9 @@ class Measure:
         self.taken.append(measured)
         self._keep(measured)
         outcomes = {judgement.outcome for judgement in measured.judgements}
+        unexplained = [] if allow_unexplained or measured.ledger.unknown else measured.accounts.contradictions
         # What the machine decided says nothing about the fabric, neither that a limit is kept nor that it is not.
-        if not measured.unknown_because and Outcome.FAIL in outcomes:
+        if not measured.unknown_because and (Outcome.FAIL in outcomes or unexplained):
             pytest.fail("\n".join(measured.reasons), pytrace=False)
         if measured.unknown_because or Outcome.UNKNOWN in outcomes:
             unknown("\n".join(measured.reasons))

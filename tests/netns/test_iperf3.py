@@ -125,6 +125,7 @@ def list_of_usids(fabric: NetnsFabric, usids: tuple[int, ...]) -> str:
     return str(IPv6Address(block | sum(usid << 80 - 16 * place for place, usid in enumerate((*usids, ORDINARY)))))
 
 
+@pytest.mark.once
 def test_tcp_reaches_the_emulated_rate_minus_headers(fabric: NetnsFabric, traffic: Traffic) -> None:
     flows = traffic.iperf3([(SRC, DST)], duration_s=1)
     with flows.running():
@@ -142,6 +143,7 @@ def test_tcp_reaches_the_emulated_rate_minus_headers(fabric: NetnsFabric, traffi
     assert_nothing_left(fabric)
 
 
+@pytest.mark.once
 def test_udp_loses_what_two_hosts_send_to_one_port_too_much(fabric: NetnsFabric, traffic: Traffic) -> None:
     rate = fabric.lab.emulated_rate
     assert rate is not None
@@ -161,6 +163,7 @@ def test_udp_loses_what_two_hosts_send_to_one_port_too_much(fabric: NetnsFabric,
         assert figure(flow, "received_bytes") == arrived * size
 
 
+@pytest.mark.once
 def test_what_the_receivers_own_socket_drops_is_not_taken_for_loss(fabric: NetnsFabric, traffic: Traffic) -> None:
     rate = fabric.lab.emulated_rate
     assert rate is not None
@@ -189,6 +192,7 @@ def datagram_bytes(fabric: NetnsFabric) -> int:
     return fabric.lab.link.mtu - 24 - 2 * IPV6 - UDP
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_every_plane_carries_its_own_flow(
     fabric: NetnsFabric, traffic: Traffic, protocol: Literal["tcp", "udp"]
@@ -225,6 +229,7 @@ def run_with_a_cut(fabric: NetnsFabric, faults: Faults, flows: Iperf3Load, above
     return outage
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("above", [Tier.HOST, Tier.T0])
 def test_tcp_retransmits_over_a_cut_link(fabric: NetnsFabric, traffic: Traffic, faults: Faults, above: Tier) -> None:
     flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
@@ -239,6 +244,7 @@ def test_tcp_retransmits_over_a_cut_link(fabric: NetnsFabric, traffic: Traffic, 
     assert_nothing_left(fabric)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("above", [Tier.HOST, Tier.T0])
 def test_udp_loses_what_was_sent_while_a_link_was_cut(
     fabric: NetnsFabric, traffic: Traffic, faults: Faults, above: Tier
@@ -254,6 +260,7 @@ def test_udp_loses_what_was_sent_while_a_link_was_cut(
     assert figure(flow, "loss_ratio") == figure(flow, "lost") / (figure(flow, "packets") - figure(flow, "tail"))
 
 
+@pytest.mark.once
 def test_a_dead_path_is_an_error_that_names_it(fabric: NetnsFabric, traffic: Traffic, faults: Faults) -> None:
     flows = Iperf3Load(fabric, [(SRC, DST)], duration_s=1, patience_s=0.5)
     with faults.link_down(fabric.link(carrying=flows)) as cut:
@@ -267,6 +274,7 @@ def test_a_dead_path_is_an_error_that_names_it(fabric: NetnsFabric, traffic: Tra
     assert_nothing_left(fabric)
 
 
+@pytest.mark.once
 def test_a_killed_server_is_an_error(fabric: NetnsFabric, traffic: Traffic) -> None:
     flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
     with pytest.raises(InfrastructureError, match=r"h0>h3 did not end as it should(?s:.*)signal 9"), flows.running():
@@ -274,6 +282,7 @@ def test_a_killed_server_is_an_error(fabric: NetnsFabric, traffic: Traffic) -> N
     assert_nothing_left(fabric)
 
 
+@pytest.mark.once
 def test_a_path_that_stays_dead_ends_the_test(fabric: NetnsFabric, faults: Faults) -> None:
     flows = Iperf3Load(fabric, [(SRC, DST)], rate=MODERATE, duration_s=1, patience_s=0.5)
     with (
@@ -349,6 +358,7 @@ def test_another_process_does_not_replace_a_path(fabric: NetnsFabric) -> None:
     assert_nothing_left(fabric)
 
 
+@pytest.mark.once
 def test_a_switch_reboots_under_a_path_and_leaves_it(fabric: NetnsFabric, faults: Faults) -> None:
     ev = fabric.addresses.evs(SRC, DST)[0]
     t0 = fabric.addresses.path(SRC, DST, ev).nodes[1]

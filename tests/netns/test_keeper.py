@@ -18,7 +18,8 @@ from testbed.errors import InfrastructureError
 from testbed.fabric.conditions import Drop, Rule
 from testbed.fabric.netns import channel, messages, processes
 from testbed.fabric.netns.batches import ClaimRequest, Part, claim_request
-from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
+from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.connection import RequestRefusedError
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
 from testbed.lab import Port

@@ -23,7 +23,7 @@ from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import BringUp, realise
 from tests.netns.waiting import wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.once]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "testbed.traffic.perftest"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from ipaddress import IPv6Address
 
@@ -17,11 +17,13 @@ from testbed.lab import Port
 from testbed.localise.elements import Element, Kind
 from testbed.localise.suspects import FaultClass, What
 from testbed.pytest_plugin.outcomes import NOT_RUN
+from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.prober.plan import PORT
 from testbed.traffic.prober.prober import Prober
 from testbed.traffic.workloads import Traffic
 from tests.netns.broken import breaking, usid_missing
 from tests.netns.conftest import realise
+from tests.netns.waiting import wait_until
 from tests.netns.wire_tap import tapped
 
 pytestmark = pytest.mark.alone
@@ -46,6 +48,8 @@ time_scale: 4000
 """
 LINK, ACCESS = "p1-t0-0~p1-t1-1", "h2:p0~p0-t0-1"
 PERCENT = Fraction(1, 100)
+#: Twice the longest of its windows.
+HEALTHY_S = 20.0
 
 
 def direction(link: str, tail: str, head: str) -> Element:
@@ -99,6 +103,7 @@ def named(prober: Prober, element: Element, within_s: float) -> None:
     assert [each.text() for each in prober.suspects()] == [suspect.text()]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("element", "fault"),
     [
@@ -139,6 +144,7 @@ def test_a_hard_fault_is_named_within_three_cycles(small: NetnsFabric, element: 
     assert said == [(What.ACCUSED, element), (What.CLEARED, element)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "element",
     [Element(Kind.LINK, LINK), direction(ACCESS, "h2", "p0-t0-1"), Element(Kind.SWITCH, "p0-t1-0")],
@@ -156,6 +162,7 @@ def test_a_loss_of_one_percent_is_named_within_ten_seconds(small: NetnsFabric, e
     assert suspect.rate == pytest.approx(0.01, abs=spread)
 
 
+@pytest.mark.once
 def test_two_faults_at_once_are_both_named(small: NetnsFabric) -> None:
     one, other = Element(Kind.SWITCH, "p0-t1-0"), direction(LINK, "p1-t0-0", "p1-t1-1")
     prober = Traffic(small).prober()
@@ -180,6 +187,7 @@ def slowed(fabric: NetnsFabric, port: Port, rate: str, queue_ms: int) -> Iterato
         node.run([tc, "qdisc", "delete", "dev", port.name, "root"])
 
 
+@pytest.mark.once
 def test_a_port_with_a_long_queue_is_named_as_a_delay(small: NetnsFabric) -> None:
     """8 Mbit/s behind which 8.8 Mbit/s of other traffic queue for 60 ms; what no longer fits is lost, and told too."""
     out = small.lab.topology.link(LINK).a
@@ -195,44 +203,75 @@ def test_a_port_with_a_long_queue_is_named_as_a_delay(small: NetnsFabric) -> Non
         assert {each.element for each in prober.suspects()} == {slow}
 
 
-def test_mrc_nics_are_told_which_evs_to_leave_and_when_to_take_them_back() -> None:
+def test_mrc_nics_leave_what_is_accused_towards_whom_it_leads_and_take_it_back() -> None:
+    """What comes to h2 on plane 2 is partly lost, then what leaves it: WRITEs leave that plane, then replies."""
     with realise(SHAPED) as fabric:
         traffic = Traffic(fabric)
-        flows = traffic.mrc([("h0", "h2"), ("h1", "h3")], message=64 * 1024)
+        flows = traffic.mrc([("h0", "h2"), ("h0", "h3"), ("h1", "h2")], message=64 * 1024)
         prober = traffic.prober(healthy_s=0.5)
-        lossy = direction("p2-t0-0~p2-t1-1", "p2-t0-0", "p2-t1-1")
-        crossing = {ev for ev in flows.evs["h0", "h2"] if "p2-t1-1" in fabric.addresses.path("h0", "h2", ev).nodes}
-        assert crossing
+        link = "h2:p2~p2-t0-1"
+        into, out = direction(link, "p2-t0-1", "h2"), direction(link, "h2", "p2-t0-1")
+        evs = frozenset(ev for ev, path in flows.ways["h2", "h0"].items() if path.plane == 2)
+        assert evs == {ev for ev, path in flows.ways["h0", "h3"].items() if path.plane == 2}, "EVs that both have"
         with flows.running(), prober.running():
             feed = prober.feed(flows)
-            with breaking(fabric, lossy, Fraction(1, 20)):
-                prober.wait_suspect(lambda suspect: suspect.element == lossy, 10.0)
-                assert feed.denied == {"h0": crossing, "h1": crossing}
+            with breaking(fabric, into, Fraction(1, 20)):
+                prober.wait_suspect(lambda suspect: suspect.element == into, 10.0)
+                assert feed.denied == {("h0", "h2"): evs, ("h1", "h2"): evs}
                 flows.wait_messages(20)
             prober.wait_clear()
             assert feed.denied == {}
-            flows.wait_messages(20)
-        for host, peer in flows.pairs:
-            name = f"flow {host}>{peer} ev 0x{min(crossing):04x}"
-            whats = [change.what for change in flows.outcome.ev_changes if change.subject == name]
-            assert "good" in whats[whats.index("denied") :], whats
+            with ExitStack() as stack:
+                # What is sent twice is counted, of replies to h0 alone: probes and others' packets have other uSIDs.
+                for ev in evs:
+                    stack.enter_context(Faults(fabric).duplication(f"h2>h0:0x{ev:03x}")).wait("rule in force")
+                wait_replies(fabric, flows, more=True)
+                with breaking(fabric, out, Fraction(1, 20)):
+                    prober.wait_suspect(lambda suspect: suspect.element == out, 10.0)
+                    assert feed.denied == {("h2", "h0"): evs, ("h2", "h1"): evs}
+                    wait_replies(fabric, flows, more=False)
+                prober.wait_clear()
+                assert feed.denied == {}
+                wait_replies(fabric, flows, more=True)
+        changes: dict[str, list[tuple[str, str]]] = {flow: [] for flow in flows.flows}
+        for change in flows.outcome.ev_changes:
+            if change.subject.endswith(f"ev 0x{min(evs):04x}"):
+                changes[change.subject.split()[1]].append((change.what, change.detail["cause"]))
+        for flow, told in changes.items():
+            assert told.count(("denied", "controller")) == told.count(("good", "controller")) == (flow != "h0>h3")
         assert flows.outcome.failed_messages == 0
-        assert {suspect.element for suspect in prober.outcome.accused} == {lossy}
+        assert {suspect.element for suspect in prober.outcome.accused} == {into, out}
 
 
+def wait_replies(fabric: NetnsFabric, flows: MrcTransfers, *, more: bool) -> None:
+    """Wait until rules that copy replies find more of them, or none any more, while messages go on completing."""
+
+    def copied() -> int:
+        return sum(each.packets for each in fabric.fault_counters() if each.what == "duplicated")
+
+    def meanwhile() -> bool:
+        # Each message is acknowledged at least once, over one plane of four after another.
+        before = copied()
+        flows.wait_messages(150)
+        return (copied() > before) == more
+
+    wait_until(meanwhile, f"{'' if more else 'no '}more replies to h0 on plane 2", 20.0)
+
+
+@pytest.mark.once
 def test_a_healthy_fabric_under_load_is_not_accused(record_property: pytest.FixtureRequest) -> None:
-    """A minute of MRC transfers at full rate beside the prober."""
+    """MRC transfers at full rate beside the prober. Ten minutes without: `make soak SOAK=prober`."""
     with realise(SHAPED) as fabric:
         traffic = Traffic(fabric)
         flows = traffic.mrc("permutation", message=64 * 1024, samples=0)
         prober = traffic.prober()
         with flows.running(), prober.running():
-            prober.go_on_for(60.0)
+            prober.go_on_for(HEALTHY_S)
     outcome = prober.outcome
     figures = {figure.name: figure for figure in prober.figures()}
     assert [suspect.text() for suspect in outcome.accused] == []
     assert figures["suspects"].value == figures["suspects_unfounded"].value == 0
-    assert outcome.counters["sent"] > 0.9 * 60 * prober.rate
+    assert outcome.counters["sent"] > 0.9 * HEALTHY_S * prober.rate
     # Of one processor, forwarding over up to six links included; printed with -rP.
     print(f"processor time of the prober: {figures['prober_cpu'].value:.3f}; {outcome.counters}; {outcome.pressure}")
     assert figures["prober_cpu"].value is not None

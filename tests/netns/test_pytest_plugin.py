@@ -18,6 +18,7 @@ from testbed.fabric.netns.client import running_fabrics
 from testbed.measure.resultfile import read_result
 from tests.netns.conftest import realise
 from tests.netns.nested import QUICK
+from tests.netns.nft import nft
 
 TINY = """
 name: tiny
@@ -26,6 +27,9 @@ t0_per_plane: 2
 t1_per_plane: 1
 hosts_per_t0: 1
 """
+
+
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture
@@ -177,6 +181,35 @@ def test_limits_of_the_lab_decide(suite: pytest.Pytester) -> None:
     result = run(suite)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*loss_ratio <= 0.0001 ratio (all): fail, measured 0.*"])
+
+
+@pytest.mark.alone
+def test_unexplained_packets_fail_a_test_that_does_not_ask_for_them(suite: pytest.Pytester) -> None:
+    rules = (
+        "add table netdev hidden; add chain netdev hidden at { type filter hook ingress device d0 priority -10; }; "
+        "add rule netdev hidden at meta protocol ip6 numgen inc mod 5 == 0 drop"
+    )
+    suite.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.parametrize("options", [{{}}, {{"allow_unexplained": True}}])
+        def test_it(fabric, traffic, measure, options):
+            flows = traffic.probes(rate=40)
+            switch = fabric.switch("p0-t0-0")
+            switch.run([{nft()!r}, {rules!r}])
+            try:
+                with flows.running():
+                    flows.wait_rounds(10)
+            finally:
+                switch.run([{nft()!r}, "delete", "table", "netdev", "hidden"])
+            measured = measure(flows, **options)
+            assert measured.ledger.unexplained == len(flows.outcome.samples.sent) - len(flows.outcome.samples.arrivals)
+        """
+    )
+    result = run(suite)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*packets are unexplained: p0-t0-0*"])
 
 
 def test_a_wrong_lab_file_is_told_in_words(suite: pytest.Pytester) -> None:

@@ -16,16 +16,15 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from testbed.errors import BedError
 from testbed.fabric.netns.fabric import bring_up
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
-from testbed.faults.scope import FaultScope
-from testbed.lab import Lab, Tier
+from testbed.faults.nemesis import Limits
+from testbed.faults.playing import Playing
+from testbed.lab import Lab
 from testbed.ledger.ledger import draw_up
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
@@ -43,8 +42,9 @@ reboot:
   cold: {links_lost: 150 ms, tables_empty: 100 ms}
 """
 PATTERNS = ("ring-all-reduce", "all-to-all", "permutation", "incast")
-#: Faults in force at once, at most; each touches one plane, so five planes of eight stay whole.
-AT_ONCE = 3
+#: What takes paths away as a whole: a message that fails nevertheless is a defect. Cuts may be as short as a flap.
+WEIGHTS = {"reboot": 2.0, "link_down": 3.0}
+LIMITS = Limits(at_once=3, whole_planes=5, gap_s=0.5, shortest_s=0.02, longest_s=1.0)
 #: Memory is compared from here on: buffers and tables have then reached their size.
 WARM_UP_S = 5.0
 #: An endpoint's memory may differ by so much between the first and the last third of a pattern's time.
@@ -81,53 +81,6 @@ HEADER = (
 )
 
 
-class Nemesis:
-    """Injects and heals faults, drawn from a random generator, while it is asked to go on."""
-
-    def __init__(self, fabric: Fabric, rng: random.Random) -> None:
-        self._topology = fabric.lab.topology
-        self._faults = Faults(fabric)
-        self._rng = rng
-        self._going: list[tuple[float, ExitStack, int]] = []
-        self.seen: Counter[str] = Counter()
-
-    def go_on(self, now: float) -> None:
-        """Heal what is due; with some luck inject another."""
-        for entry in [entry for entry in self._going if entry[0] <= now]:
-            self._going.remove(entry)
-            entry[1].close()
-        if len(self._going) < AT_ONCE and self._rng.random() < 0.1:
-            self._inject(now)
-
-    def _inject(self, now: float) -> None:
-        rng, busy = self._rng, {plane for _, _, plane in self._going}
-        plane = rng.choice([plane for plane in range(8) if plane not in busy])
-        kind = rng.choice(["T1 reboot", "T0 reboot", "core link", "host link", "flap"])
-        scope = ExitStack()
-        seconds = rng.uniform(0.02, 0.08) if kind == "flap" else rng.uniform(0.1, 1.0)
-        scope.enter_context(self._fault(kind, plane))
-        self.seen[kind] += 1
-        self._going.append((now + seconds, scope, plane))
-
-    def _fault(self, kind: str, plane: int) -> FaultScope:
-        rng = self._rng
-        if kind == "T1 reboot":
-            return self._faults.reboot(f"p{plane}-t1-{rng.randrange(2)}")
-        if kind == "T0 reboot":
-            return self._faults.reboot(f"p{plane}-t0-{rng.randrange(2)}")
-        links = [link for link in self._topology.links if link.plane == plane]
-        to_hosts = [link for link in links if self._topology.tier(link.a.node) is Tier.HOST]
-        others = [link for link in links if link not in to_hosts]
-        return self._faults.link_down(rng.choice(others if kind == "core link" else to_hosts))
-
-    def heal_all(self) -> None:
-        """Heal everything, whatever happens to the first."""
-        with ExitStack() as rest:
-            for _, scope, _ in self._going:
-                rest.callback(scope.close)
-            self._going.clear()
-
-
 def soak(seconds: float, seed: int, *, tell: bool = True) -> list[Part]:
     """Run it; every part with what was wrong in it."""
     rng = random.Random(seed)
@@ -156,11 +109,12 @@ def _part(fabric: Fabric, pattern: str, seconds: float, rng: random.Random) -> P
         pattern, message=message, qps=rng.choice([1, 2]) if pattern in ("permutation", "incast") else 1, samples=0
     )
     part = Part(f"{pattern}", seconds)
-    nemesis = Nemesis(fabric, rng)
+    faults = Faults(fabric)
+    nemesis = faults.nemesis(seconds, seed=rng.randrange(1 << 30), weights=WEIGHTS, limits=LIMITS)
     with flows.running():
         memory = _live_through(flows, nemesis, seconds)
     outcome = flows.outcome
-    part.faults = nemesis.seen
+    part.faults = Counter(fault.kind for fault in nemesis.faults)
     part.messages = outcome.completed_messages
     part.failed = outcome.failed_messages
     part.mismatches = sum(flow.mismatches for flow in outcome.messages)
@@ -181,25 +135,17 @@ def _part(fabric: Fabric, pattern: str, seconds: float, rng: random.Random) -> P
     return part
 
 
-@contextmanager
-def _healing(nemesis: Nemesis) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        nemesis.heal_all()
-
-
-def _live_through(flows: MrcTransfers, nemesis: Nemesis, seconds: float) -> dict[str, list[int]]:
+def _live_through(flows: MrcTransfers, nemesis: Playing, seconds: float) -> dict[str, list[int]]:
     """Faults come and go; returns host → its memory now and then, after the warm-up."""
     memory: dict[str, list[int]] = {}
     began = time.monotonic()
-    with _healing(nemesis):
+    with nemesis:
         while (now := time.monotonic()) < began + seconds:
-            nemesis.go_on(now)
             flows.go_on_for(_POLL_S)
             if now > began + WARM_UP_S:
                 for host, counters in flows.live_counters().items():
                     memory.setdefault(host, []).append(counters.get("process_resident_memory_bytes", 0))
+        nemesis.wait()
     # Everything is whole again: what was held up must get through.
     flows.wait_messages(len(flows.flows))
     return memory

@@ -62,6 +62,17 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What a claim counts, and how it is read when it ends; see :class:`testbed.fabric.netns.keeper.tallies.Tally`."""
+
+    label: str
+    namespace: int
+    stop: Sequence[bytes]
+    ask: bytes
+    table: str
+
+
+@dataclass(frozen=True)
 class ClaimRequest:
     """A claim as the keeper is asked for it; see :class:`testbed.fabric.netns.keeper.claims.Wanted`."""
 
@@ -74,6 +85,7 @@ class ClaimRequest:
     after: Sequence[str] = ()
     tolerated: frozenset[int] = frozenset()
     closes: int | None = None
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,13 @@ def claim_request(fault: str, what: str, requests: Sequence[ClaimRequest]) -> tu
             told.append((part.resource, part.namespace, len(data)))
         return told
 
+    def tally(of: Tally | None) -> tuple[str, int, int, int, str] | None:
+        if of is None:
+            return None
+        stop = messages.join(of.stop)
+        payload.extend(stop + of.ask)
+        return of.label, of.namespace, len(stop), len(of.ask), of.table
+
     claims = [
         {
             "resource": each.resource,
@@ -108,6 +127,7 @@ def claim_request(fault: str, what: str, requests: Sequence[ClaimRequest]) -> tu
             "after": list(each.after),
             "tolerated": sorted(each.tolerated),
             "closes": each.closes,
+            "tally": tally(each.tally),
         }
         for each in requests
     ]

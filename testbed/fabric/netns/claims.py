@@ -20,7 +20,7 @@ from testbed.fabric.conditions import (
     Rule,
 )
 from testbed.fabric.netns import build, messages, queues, rules
-from testbed.fabric.netns.batches import ClaimRequest, Part
+from testbed.fabric.netns.batches import ClaimRequest, Part, Tally
 from testbed.fabric.netns.foreign import ForeignProcess
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, Shaper
@@ -203,6 +203,7 @@ def _rule(fabric: NetnsFabric, rule: Rule, fault: str, number: int) -> ClaimRequ
         do=[Part(namespace, requests)],
         base=[Part(namespace, rules.remove(table))],
         alone=True,
+        tally=Tally(rules.label(rule), namespace, rules.suspend(table), rules.ask(), table),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import socket
@@ -11,11 +10,9 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import testbed
 from testbed.errors import InfrastructureError, UnsupportedError
@@ -32,6 +29,7 @@ from testbed.fabric.netns.batches import (
     raise_refused,
 )
 from testbed.fabric.netns.channel import ChannelClosedError, Message
+from testbed.fabric.netns.connection import Connection
 from testbed.fabric.netns.diagnosis import explain_start_failure
 from testbed.fabric.netns.keeper.main import SOCKET_PREFIX
 
@@ -42,36 +40,10 @@ _START = (
     "from testbed.fabric.netns.keeper.main import main; main(sys.argv[1:])"
 )
 _ANSWER_TIMEOUT_S = 120.0
-_REQUESTS_AHEAD = 2
-
-_About = TypeVar("_About")
 
 
-class RequestRefusedError(InfrastructureError):
-    """The keeper could not do what it was asked; ``reason`` says why, in the kernel's words where it was the kernel,
-    and ``number`` is its errno or 0.
-    """
-
-    def __init__(self, reason: str, number: int) -> None:
-        super().__init__(
-            f"the fabric's keeper refused a request: {reason}",
-            found=errno.errorcode.get(number, "") if number else "",
-        )
-        self.reason = reason
-        self.number = number
-
-
-class KeeperClient:
-    """Synchronous requests to one keeper; safe to use from several threads."""
-
-    def __init__(self, sock: socket.socket, warden: subprocess.Popen[bytes] | None, stderr: IO[bytes] | None) -> None:
-        self._sock = sock
-        self._warden = warden
-        self._warden_pid = None if warden is None else warden.pid
-        self._stderr = stderr
-        self._lock = threading.Lock()
-        self._closed = False
-        self.facts: Message = {}
+class KeeperClient(Connection):
+    """One keeper and what it can be asked for; safe to use from several threads."""
 
     @classmethod
     def start(cls, name: str) -> KeeperClient:
@@ -156,69 +128,6 @@ class KeeperClient:
             raise InfrastructureError("the fabric's keeper is gone", remedy="`testbed status` lists what runs")
         return int(children[0])
 
-    def send(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> None:
-        """Send a request without waiting; its answer must be taken with :meth:`answer`, in order."""
-        try:
-            channel.send(self._sock, message, payload, fds)
-        except (ChannelClosedError, TimeoutError, OSError) as error:
-            raise self._lost("the keeper is gone", error) from error
-
-    def answer(self) -> tuple[Message, bytes]:
-        """Take the answer of a request sent before. Raises InfrastructureError for a refused one."""
-        try:
-            answer, payload, _ = channel.receive(self._sock)
-        except (ChannelClosedError, TimeoutError, OSError) as error:
-            raise self._lost("the keeper is gone", error) from error
-        if not answer.pop("ok"):
-            raise RequestRefusedError(answer["error"], answer["errno"])
-        return answer, payload
-
-    def request(self, message: Message, payload: bytes = b"", fds: Sequence[int] = ()) -> tuple[Message, bytes]:
-        """Send a request and return its answer. Raises InfrastructureError."""
-        with self._in_step():
-            self.send(message, payload, fds)
-            return self.answer()
-
-    def pipelined(
-        self, requests: Iterable[tuple[_About, Message, bytes]]
-    ) -> Generator[tuple[_About, Message, bytes], None, None]:
-        """Send requests while earlier ones are carried out; what each is about, with its answer, in order.
-
-        The keeper then always has work while its client prepares the next request or looks at the last answer. Other
-        threads' requests wait until the iterator is exhausted or closed. Raises InfrastructureError at the first that
-        is refused.
-        """
-        waiting: deque[_About] = deque()
-        with self._in_step():
-            try:
-                for about, message, payload in requests:
-                    if len(waiting) == _REQUESTS_AHEAD:
-                        yield waiting.popleft(), *self.answer()
-                    self.send(message, payload)
-                    waiting.append(about)
-                while waiting:
-                    yield waiting.popleft(), *self.answer()
-            except (InfrastructureError, GeneratorExit):
-                # An answer left in the channel would be taken for that of the next request.
-                for _ in waiting:
-                    with contextlib.suppress(InfrastructureError):
-                        self.answer()
-                raise
-
-    @contextlib.contextmanager
-    def _in_step(self) -> Iterator[None]:
-        """One thread at a time, and an end of the connection where requests and answers are no longer in step."""
-        with self._lock:
-            try:
-                yield
-            except (InfrastructureError, GeneratorExit):
-                raise
-            except BaseException:
-                # Interrupted between a request and its answer, or within one: the rest of it would be taken for the
-                # answer of the next.
-                self.close()
-                raise
-
     def netlink(self, batches: Sequence[Batch]) -> Executed:
         """Carry out netlink messages; the kernel has done so when this returns."""
         answer, _ = self.request(*netlink_request(batches))
@@ -250,20 +159,27 @@ class KeeperClient:
         raise_refused(answer["refused"], f"{what} could not be done")
         return [(before, after) for before, after in answer["stamps"]]
 
-    def release(self, fault: str, resources: Sequence[str]) -> list[tuple[int, int]]:
-        """Give claims up, in this order. Returns CLOCK_REALTIME (ns) before and after each.
+    def release(self, fault: str, resources: Sequence[str]) -> tuple[list[tuple[int, int]], dict[str, int]]:
+        """Give claims up, in this order.
+
+        Returns CLOCK_REALTIME (ns) before and after each, and resource → what it had counted, of those that count.
 
         Raises InfrastructureError for what the kernel refused to restore; the keeper then lists it as unhealed.
         """
         answer, _ = self.request({"op": "release", "id": fault, "resources": list(resources)})
         raise_refused(answer["refused"], "the kernel refused to undo a change")
-        return [(before, after) for before, after in answer["stamps"]]
+        return [(before, after) for before, after in answer["stamps"]], answer["counted"]
 
     def claims(self) -> tuple[list[Held], list[tuple[str, str, str]]]:
         """The claims in force, and (resource, what had changed it, why) of each that could not be restored."""
         answer, _ = self.request({"op": "claims"})
         held = [Held(each["resource"], each["id"], each["what"]) for each in answer["claims"]]
         return held, [(resource, what, reason) for resource, what, reason in answer["unhealed"]]
+
+    def tallies(self) -> dict[str, int]:
+        """Label → what claims that are over have counted, whoever held them."""
+        tallies: dict[str, int] = self.request({"op": "claims"})[0]["tallies"]
+        return tallies
 
     def retry(self) -> None:
         """Have what could not be restored tried again."""
@@ -312,34 +228,6 @@ class KeeperClient:
         self.close()
         if not ended:
             raise InfrastructureError(f"the fabric's keeper did not end within {timeout_s} s")
-
-    def close(self) -> None:
-        """Close the connection; a fabric that was not detached ends with it."""
-        if self._closed:
-            return
-        self._closed = True
-        self._sock.close()
-        if self._warden is not None:
-            try:
-                self._warden.wait(10)
-            except subprocess.TimeoutExpired:
-                self._warden.kill()
-                self._warden.wait()
-        if self._stderr is not None:
-            self._stderr.close()
-
-    def _lost(self, message: str, error: BaseException) -> InfrastructureError:
-        text = ""
-        if self._stderr is not None and not self._stderr.closed:
-            self._stderr.seek(0)
-            text = self._stderr.read(4000).decode(errors="replace").strip()
-        with contextlib.suppress(OSError):
-            self.close()
-        return InfrastructureError(
-            message,
-            found=text or str(error) or type(error).__name__,
-            remedy="if you did not end it yourself, `testbed doctor` looks for what this machine lacks",
-        )
 
 
 def running_fabrics(uid: int | None = None) -> list[str]:

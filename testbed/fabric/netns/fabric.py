@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import weakref
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -32,7 +31,7 @@ from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
 from testbed.fabric.protocols import Capabilities, OrdinaryPaths
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
-from testbed.lab import Lab, Link, Port, Tier
+from testbed.lab import Lab, Link, Tier
 from testbed.record import CounterReading, Event, now_ns
 
 #: Of the faults of this process, on whichever fabric.
@@ -144,8 +143,6 @@ class NetnsFabric:
         self._logs = logs
         self._cannot_mark = cannot_mark
         self._instance = instance
-        #: What rules of faults that are over have done: (port, whether leaving, what) → packets.
-        self.over: Counter[tuple[Port, bool, str]] = Counter()
         self._logged: dict[str, int] = {}
         #: What runs on nodes by this object's doing, as long as somebody has the handle.
         self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()

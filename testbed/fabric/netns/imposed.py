@@ -17,7 +17,7 @@ from testbed.fabric.conditions import (
     RouteMissing,
     Rule,
 )
-from testbed.fabric.netns import claims, messages, rules
+from testbed.fabric.netns import claims, rules
 from testbed.lab import Port
 from testbed.record import CounterRow, Counts, now_ns
 
@@ -53,10 +53,12 @@ class NetnsImposed:
 
         Raises UnhealedError for the first that the kernel refused to undo.
         """
-        ended = self._suspend([one for one in conditions if isinstance(one, Rule)])
         asked = [self._held.pop(condition).resource for condition in conditions]
-        stamps = self._fabric.client.release(self.id, asked)
-        return [ended.get(condition, stamp) for condition, stamp in zip(conditions, stamps, strict=True)]
+        stamps, counted = self._fabric.client.release(self.id, asked)
+        for condition, resource in zip(conditions, asked, strict=True):
+            if isinstance(condition, Rule):
+                self._counted[condition.port] += counted.get(resource, 0)
+        return stamps
 
     def lift(self, *conditions: Condition) -> Stamp:
         """Lift these, or all that are left, and wait until what they had changed is as planned; see the protocol."""
@@ -81,23 +83,6 @@ class NetnsImposed:
             for rule in several:
                 found[rule.port] = found.get(rule.port, 0) + counts.get(self._table(rule), 0)
         return found
-
-    def _suspend(self, ending: Sequence[Rule]) -> Mapping[Condition, Stamp]:
-        """Take rules away from their ports, then read what they have counted: no packet goes uncounted in between."""
-        stamps: dict[Condition, Stamp] = {}
-        for namespace, several in self._by_namespace(ending).items():
-            requests = [request for rule in several for request in rules.suspend(self._table(rule))]
-            before = now_ns()
-            self._fabric.client.netlink([(namespace, messages.join(requests))])
-            stamps |= dict.fromkeys(several, (before, now_ns()))
-        for number, (namespace, several) in enumerate(self._by_namespace(ending).items()):
-            # One wait serves all: every rule has gone by now.
-            counts = rules.counts(self._fabric.client, namespace, settled=number == 0)
-            for rule in several:
-                packets = counts.get(self._table(rule), 0)
-                self._counted[rule.port] += packets
-                self._fabric.over[rule.port, rule.outgoing, rule.counts] += packets
-        return stamps
 
     def _by_namespace(self, several: Sequence[Rule]) -> Mapping[int, list[Rule]]:
         found: dict[int, list[Rule]] = defaultdict(list)
@@ -136,11 +121,10 @@ def fault_counters(fabric: NetnsFabric) -> list[FaultCounter]:
 
 
 def acted(fabric: NetnsFabric) -> list[CounterRow]:
-    """What the rules of faults have done at each port, those that are over included; for the ledger.
-
-    Of faults of other processes only those in force.
-    """
-    total = Counter(fabric.over)
+    """What the rules of faults have done at each port, whosever, those that are over included; for the ledger."""
+    total: Counter[tuple[Port, bool, str]] = Counter()
+    for label, packets in fabric.client.tallies().items():
+        total[rules.read_label(label)] += packets
     for one in fault_counters(fabric):
         total[one.port, one.outgoing, one.what] += one.packets
     return [

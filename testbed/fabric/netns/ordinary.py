@@ -13,7 +13,7 @@ from testbed.errors import InfrastructureError, UnhealedError, UsageError
 from testbed.fabric.netns import messages
 from testbed.fabric.netns.batches import ClaimRequest, Part
 from testbed.fabric.netns.claims import DOWN, GONE, port_resource, route_resource
-from testbed.fabric.netns.client import RequestRefusedError
+from testbed.fabric.netns.connection import RequestRefusedError
 from testbed.fabric.netns.state import Action, Route
 from testbed.fabric.protocols import OrdinaryPaths
 from testbed.lab import Port

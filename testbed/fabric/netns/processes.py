@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from testbed.errors import InfrastructureError, UsageError
-from testbed.fabric.netns.client import KeeperClient, RequestRefusedError
+from testbed.fabric.netns.client import KeeperClient
+from testbed.fabric.netns.connection import RequestRefusedError
 from testbed.fabric.protocols import Ready
 
 _OUTPUT_TAIL = 1 << 20

@@ -7,6 +7,7 @@ chosen and acts on them. The counter has a name, so that it can still be read wh
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from testbed.addressing import AddressPlan
@@ -85,15 +86,32 @@ def suspend(table: str) -> list[bytes]:
     return [nft.rules_delete(table, _PORT)]
 
 
-def counts(client: KeeperClient, namespace: int, *, settled: bool = False) -> Mapping[str, int]:
-    """Table → packets that its rule has acted on; ``settled``: not before the packets under way are counted too."""
-    answers, _ = client.dump([namespace], nft.dump(nft.GET_OBJECT), settled=settled)
-    found = {}
+def ask() -> bytes:
+    """The request for the counters of all rules of a namespace."""
+    return nft.dump(nft.GET_OBJECT)
+
+
+def counts(client: KeeperClient, namespace: int) -> Mapping[str, int]:
+    """Table → packets that its rule has acted on so far; other packets that it drops beside them too."""
+    answers, _ = client.dump([namespace], ask())
+    found: Counter[str] = Counter()
     for kind, body in messages(answers[0]):
         told = attributes(body[4:]) if kind == nft.NEW_OBJECT else {}
-        if told and _string(told[2]) == _COUNTER and _string(told[1]).startswith(PREFIX):
-            found[_string(told[1])] = int(struct.unpack(">Q", attributes(memoryview(told[4]))[2])[0])
+        if told and _string(told[1]).startswith(PREFIX):
+            found[_string(told[1])] += int(struct.unpack(">Q", attributes(memoryview(told[4]))[2])[0])
     return found
+
+
+def label(rule: Rule) -> str:
+    """What the counts of rules that are over are added to: a port, a way, and what was done there."""
+    return f"{rule.port} {'out' if rule.outgoing else 'in'} {rule.counts}"
+
+
+def read_label(text: str) -> tuple[Port, bool, str]:
+    """Port, whether leaving, and what was done."""
+    port, way, what = text.split()
+    node, _, name = port.partition(":")
+    return Port(node, name), way == "out", what
 
 
 def _string(data: bytes) -> str:

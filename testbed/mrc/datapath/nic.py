@@ -204,9 +204,12 @@ class SoftNic:
         self.engine.post_write(qp, wr_id, source, length, va, rkey, imm)
         self._sender.more = True
 
-    def deny(self, evs: Iterable[int], denied: bool = True) -> None:
-        """Deny EVs to all queue pairs, or allow them again: the word of a controller that knows the fabric."""
-        self.engine.deny(np.fromiter(evs, np.uint32), denied, time.monotonic_ns())
+    def deny(self, evs: Iterable[int], denied: bool = True, peer: str | None = None) -> None:
+        """Deny EVs, towards one peer or all, or allow them again: the word of a controller that knows the fabric.
+
+        Raises UsageError for a peer that nobody is.
+        """
+        self.engine.deny(np.fromiter(evs, np.uint32), denied, time.monotonic_ns(), peer)
 
     def completions(self) -> Rows:
         """COMPLETION rows since the last call."""

@@ -3,8 +3,9 @@
     python -m testbed.traffic.mrc.agent --plan FD --ready FD
 
 It writes to ``ready``, a line each: the attributes of its flows; ``connected``; its report. It reads from standard
-input, a line each: ``connect {flow: attributes}``; ``start``; ``deny [ev, …]`` and ``allow [ev, …]``; ``stop``. The end
-of the file ends it at once. Whatever goes wrong is one line ``error …`` on ``ready``, and exit code 3.
+input, a line each: ``connect {flow: attributes}``; ``start``; ``deny {"evs": […], "peer": name or null}`` and ``allow``
+with the same; ``stop``. The end of the file ends it at once. Whatever goes wrong is one line ``error …`` on ``ready``,
+and exit code 3.
 """
 
 from __future__ import annotations
@@ -137,10 +138,11 @@ class _Agent:
                 self._deny(line)
 
     def _deny(self, line: str) -> None:
-        word, _, evs = line.partition(" ")
+        word, _, text = line.partition(" ")
         if word not in ("deny", "allow"):
             raise _unexpected(line, "deny, allow or stop")
-        self._endpoint.nic.deny(json.loads(evs), word == "deny")
+        what = json.loads(text)
+        self._endpoint.nic.deny(what["evs"], word == "deny", what["peer"])
 
     def _drain(self, until_ns: int) -> None:
         """Let what is outstanding complete."""

@@ -5,87 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
 
 from testbed.addressing import Path
 from testbed.errors import UsageError, nearest
 from testbed.fabric.protocols import Fabric
 from testbed.mrc.datapath.plan import NicPlan
-from testbed.mrc.rows import EvCause, EvState
 from testbed.mrc.settings import Settings
 from testbed.mrc.wire import table
-from testbed.pressure import Pressure
-from testbed.record import ClockReading, Event
-from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, Samples, SentArray
 from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.mrc.counting import SMALLEST, host_traffic
 from testbed.traffic.mrc.nics import nic_plan
+from testbed.traffic.mrc.outcome import TransferOutcome, collect
 from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
-from testbed.traffic.mrc.run import Collected, TransferRun
+from testbed.traffic.mrc.run import TransferRun
 from testbed.traffic.mrc.settings import payload_share
 from testbed.traffic.pairs import Pair, choose_evs
-
-#: What the NIC's own counters call packets that its receive ring had no room for.
-_RING_DROPS = "out_of_buffer"
-_WHOLE_PLANE = 0xFFFFFFFF
-#: An endpoint that waits for a processor this share of the time sends and answers late for no fault of the fabric.
-_STARVED_MOST = 0.25
-
-
-@dataclass(frozen=True)
-class TransferOutcome:
-    """What finished transfers left.
-
-    Attributes:
-        samples: first transmissions and their arrivals, a flow for each queue pair.
-        sent, arrivals: every transmission and arrival.
-        messages: what became of each flow's messages.
-        why: flow → how its messages failed.
-        mismatches: what was wrong with messages, the first few of each flow.
-        ev_changes: changes of senders' EVs and ports, without the short-lived SKIP.
-        base_rtt_ns: the shortest round trip that any sender saw; None without one.
-        rounds_ns: host → how long each round of a collective took there.
-        clock: readings at start and end.
-        counters: all NICs', added up.
-        pressure: what the machine had left meanwhile.
-        starved: host → share of the time in which its endpoint could have run and had no processor.
-        limited_by: why the machine and not the fabric decided the figures; empty where it did not.
-    """
-
-    samples: Samples
-    sent: SentArray
-    arrivals: ArrivalArray
-    messages: tuple[FlowMessages, ...]
-    why: Mapping[str, str]
-    mismatches: tuple[str, ...]
-    ev_changes: tuple[Event, ...]
-    base_rtt_ns: int | None
-    rounds_ns: Mapping[str, tuple[int, ...]]
-    clock: tuple[ClockReading, ClockReading]
-    counters: Mapping[str, int]
-    pressure: Pressure
-    starved: Mapping[str, float]
-    limited_by: str
-
-    @property
-    def clock_step_ns(self) -> int:
-        """How far CLOCK_REALTIME moved against CLOCK_MONOTONIC during the run."""
-        return self.clock[1].step_since(self.clock[0])
-
-    @property
-    def failed_messages(self) -> int:
-        """Messages that ended with an error."""
-        return sum(flow.failed for flow in self.messages)
-
-    @property
-    def completed_messages(self) -> int:
-        """Messages that were acknowledged."""
-        return sum(flow.completed for flow in self.messages)
 
 
 class MrcTransfers:
@@ -167,6 +103,16 @@ class MrcTransfers:
             (number, ev): addresses.path(*pair, ev) for number, pair in enumerate(self.pairs) for ev in self.evs[pair]
         }
 
+    @cached_property
+    def ways(self) -> dict[tuple[str, str], dict[int, Path]]:
+        """(host, peer) → EV → path of all that the host may send there: WRITEs of a pair, and replies of one reversed.
+
+        The way back is not restricted to the EVs that the workload may use forwards.
+        """
+        addresses = self._fabric.addresses
+        every = dict.fromkeys(way for src, dst in self.pairs for way in ((src, dst), (dst, src)))
+        return {way: {ev: addresses.path(*way, ev) for ev in self.evs.get(way) or addresses.evs(*way)} for way in every}
+
     @property
     def paths(self) -> list[Path]:
         """Every path it may send on, one per flow and EV."""
@@ -207,7 +153,7 @@ class MrcTransfers:
         """
         self._outcome = self._counted = None
         hosts = [host for host in self._fabric.lab.topology.hosts if any(host in pair for pair in self.pairs)]
-        plans = {host: self._planner(host, hosts) for host in hosts}
+        plans = {host: self._planner(host) for host in hosts}
         with measuring(), TransferRun(self._fabric, plans, samples=self._samples) as run:
             before = settled_counters(self._fabric)
             run.start()
@@ -217,7 +163,7 @@ class MrcTransfers:
                 yield self
                 left = run.finish(self._grace_s)
                 self._counted = Counted(before, settled_counters(self._fabric), host_traffic(left), SMALLEST)
-                self._outcome = self._collected(left)
+                self._outcome = collect(left, self.flows, self.pairs, self._grace_s)
             finally:
                 self._run = None
 
@@ -242,18 +188,24 @@ class MrcTransfers:
         run = self._running()
         return {host: run.counters_of(host) for host in dict.fromkeys(host for pair in self.pairs for host in pair)}
 
-    def deny(self, host: str, evs: Sequence[int], *, denied: bool = True) -> None:
-        """Put EVs on a host's denylist, as a controller would, or take them off it.
+    def deny(self, host: str, evs: Sequence[int], *, peer: str | None = None, denied: bool = True) -> None:
+        """Put EVs on a host's denylist, towards a peer or all, as a controller would, or take them off it.
 
-        Raises UsageError while it is not running, or for a host that takes no part.
+        It holds for what the host sends and for its replies. Raises UsageError while it is not running, for a host that
+        takes no part, and for a peer that the host has nothing to do with.
         """
         run = self._running()
-        if not any(host in pair for pair in self.pairs):
-            known = sorted({name for pair in self.pairs for name in pair})
+        known = sorted({src for src, _ in self.ways})
+        if host not in known:
             raise UsageError(
                 "this host takes no part", found=host, expected=", ".join(known), nearest=nearest(host, known)
             )
-        run.tell(host, f"{'deny' if denied else 'allow'} {json.dumps(list(evs))}")
+        peers = sorted(dst for src, dst in self.ways if src == host)
+        if peer is not None and peer not in peers:
+            raise UsageError(
+                f"{host} has no such peer", found=peer, expected=", ".join(peers), nearest=nearest(peer, peers)
+            )
+        run.tell(host, f"{'deny' if denied else 'allow'} {json.dumps({'evs': list(evs), 'peer': peer})}")
 
     def kill(self, host: str) -> None:
         """End a host's endpoint at once, as a crash would; its peers are not told."""
@@ -264,7 +216,7 @@ class MrcTransfers:
             raise UsageError("these transfers are not running", remedy="wait inside `with flows.running():`")
         return self._run
 
-    def _planner(self, host: str, hosts: Sequence[str]) -> Callable[[int | None], TransferPlan]:
+    def _planner(self, host: str) -> Callable[[int | None], TransferPlan]:
         flows = tuple(
             Flow(number, dst if src == host else src, src == host)
             for number, (src, dst) in enumerate(self.pairs)
@@ -274,7 +226,7 @@ class MrcTransfers:
 
         def plan(netns_fd: int | None) -> TransferPlan:
             return TransferPlan(
-                nic=self._nic_plan(host, netns_fd, hosts),
+                nic=self._nic_plan(host, netns_fd),
                 program=str(self.program),
                 flows=flows,
                 message=self.message,
@@ -296,112 +248,15 @@ class MrcTransfers:
             return max(self.depth, 2 * ranks)
         return max(self.depth, 2) if self.program is Program.ALL_TO_ALL else self.depth
 
-    def _nic_plan(self, host: str, netns_fd: int | None, hosts: Sequence[str]) -> NicPlan:
-        addresses = self._fabric.addresses
-        partners = [peer for peer in hosts if (host, peer) in self.evs or (peer, host) in self.evs]
-        # The way back is not restricted to the EVs that the workload may use forwards.
-        peers = {peer: self.evs.get((host, peer)) or addresses.evs(host, peer) for peer in partners}
+    def _nic_plan(self, host: str, netns_fd: int | None) -> NicPlan:
         return nic_plan(
             self._fabric.lab,
-            addresses,
+            self._fabric.addresses,
             host,
-            peers,
+            {peer: list(evs) for (src, peer), evs in self.ways.items() if src == host},
             self.settings,
             netns_fd=netns_fd,
             # Senders do not coordinate: each draws its own EVs and PSNs.
             seed=self.seed * 100_003 + self._fabric.lab.shape.host(host),
             ring_frames=self._ring_frames,
         )
-
-    def _collected(self, left: Collected) -> TransferOutcome:
-        names = self.flows
-        sent = _gathered([files.sent_rows() for files in left.files.values()])
-        arrivals = _gathered([files.arrival_rows() for files in left.files.values()])
-        again = (sent["flags"] & SampleFlag.RETRANSMITTED) != 0
-        came_again = (arrivals["flags"] & SampleFlag.RETRANSMITTED) != 0
-        drops = left.counters.get(_RING_DROPS, 0) + sum(files.overflow() for files in left.files.values())
-        samples = Samples(
-            names,
-            sent[~again],
-            arrivals[~came_again],
-            round(self._grace_s * 1e9),
-            left.counters.get("mrc_send_error_ns", 0),
-            receiver_drops=drops,
-        )
-        messages, why, mismatches = self._messages(left)
-        return TransferOutcome(
-            samples=samples,
-            sent=sent,
-            arrivals=arrivals,
-            messages=messages,
-            why=why,
-            mismatches=mismatches,
-            ev_changes=self._ev_changes(left),
-            base_rtt_ns=min(
-                (report["base_rtt_ns"] for report in left.reports.values() if report["base_rtt_ns"] is not None),
-                default=None,
-            ),
-            rounds_ns={host: tuple(report["program"].get("rounds_ns", ())) for host, report in left.reports.items()},
-            clock=left.clock,
-            counters=left.counters,
-            pressure=left.pressure,
-            starved=left.starved,
-            limited_by=_limited_by(drops, left.starved),
-        )
-
-    def _messages(self, left: Collected) -> tuple[tuple[FlowMessages, ...], dict[str, str], tuple[str, ...]]:
-        sent = {entry["flow"]: entry for report in left.reports.values() for entry in report["sent"]}
-        received = {entry["flow"]: entry for report in left.reports.values() for entry in report["received"]}
-        messages, why, mismatches = [], {}, []
-        for number, name in enumerate(self.flows):
-            # An endpoint that was killed reports nothing.
-            out = sent.get(number, {"completed": 0, "failed": {}, "outstanding": 0, "times_ns": []})
-            one = received.get(number, {"wrong": 0, "mismatches": []})
-            stuck = int(out["outstanding"])
-            failed = sum(out["failed"].values()) + stuck
-            times = np.array(out["times_ns"], np.int64)
-            messages.append(FlowMessages(name, int(out["completed"]), failed, int(one["wrong"]), times))
-            kinds = dict(out["failed"]) | ({"still outstanding at the end": stuck} if stuck else {})
-            why[name] = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            mismatches += one["mismatches"]
-        return tuple(messages), why, tuple(mismatches)
-
-    def _ev_changes(self, left: Collected) -> tuple[Event, ...]:
-        events = []
-        for host, files in left.files.items():
-            own = [number for number, pair in enumerate(self.pairs) if host in pair]
-            for row in files.ev_events():
-                number = own[int(row["qp"])]
-                if self.pairs[number][0] == host:
-                    event = _ev_change(self.flows[number], row)
-                    if event is not None:
-                        events.append(event)
-        return tuple(sorted(events, key=lambda event: event.t_ns))
-
-
-def _ev_change(flow: str, row: np.void) -> Event | None:
-    """What an EV event is called; None for those that come and go with every mark, and for mere changes of place."""
-    t_ns, cause = int(row["t_ns"]), EvCause(int(row["cause"])).name.lower().replace("_", " ")
-    if int(row["ev"]) == _WHOLE_PLANE:
-        what = "port up" if row["after"] else "port down"
-        return Event(t_ns, "traffic", f"flow {flow} plane {int(row['plane'])}", what, detail={"cause": cause})
-    before, after = EvState(int(row["before"])), EvState(int(row["after"]))
-    if before is after or after is EvState.SKIP or (before, after) == (EvState.SKIP, EvState.GOOD):
-        return None
-    what = after.name.lower().replace("_", " ")
-    return Event(t_ns, "traffic", f"flow {flow} ev 0x{int(row['ev']):04x}", what, detail={"cause": cause})
-
-
-def _limited_by(drops: int, starved: Mapping[str, float]) -> str:
-    if drops:
-        return f"receivers dropped {drops} packets for want of room"
-    host, share = max(starved.items(), key=lambda item: item[1], default=("", 0.0))
-    if share > _STARVED_MOST:
-        return f"the endpoint of {host} could have run for {share:.0%} of the time and had no processor"
-    return ""
-
-
-def _gathered(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
-    """The rows of all parts, copied out of the shared memory."""
-    gathered: npt.NDArray[np.void] = np.concatenate(parts)
-    return gathered

@@ -3,7 +3,7 @@
     python -m testbed.traffic.prober.agent --plan FD --samples FD --ready FD < control
 
 Descriptors, readiness and the way it ends are those of :mod:`testbed.traffic.probes.agent`. Beside ``start`` and
-``stop`` the control knows ``focus``, every how many turns, and the numbers of loops to probe then.
+``stop`` the control knows ``focus``, how many turns out of eight, and the numbers of loops to probe then.
 """
 
 from __future__ import annotations

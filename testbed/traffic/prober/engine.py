@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.kernel import inside, open_sender, open_silencer
+from testbed.localise.focus import goes_to_focus
 from testbed.localise.routes import Status
 from testbed.traffic.prober.fates import Fates
 from testbed.traffic.prober.packets import BATCH, Outbox
@@ -31,16 +32,16 @@ _KEEP_NS = 10_000_000_000
 
 
 class Orders(Control):
-    """The agent's lifeline, with one command more: ``focus``, every how many turns, and the numbers of loops."""
+    """The agent's lifeline, with one command more: ``focus``, how many turns of eight, numbers of loops."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.focus: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self.every = 2
+        self.turns = 0
 
     def _obey(self, words: list[bytes]) -> None:
         if words[:1] == [b"focus"]:
-            self.every, *loops = map(int, words[1:])
+            self.turns, *loops = map(int, words[1:])
             self.focus = np.array(loops, np.int64)
         else:
             super()._obey(words)
@@ -112,10 +113,10 @@ class Engine:
         return 2 * self._plan.retire_ms * 1_000_000 + _SLACK_NS
 
     def _take_turn(self) -> None:
-        """The next host's loops; every so many times, while there is a focus, as many of those instead."""
+        """The next host's loops; while there is a focus, in so many turns out of some, as many of those instead."""
         self._slot += 1
         focus = self._orders.focus
-        if len(focus) and self._slot % self._orders.every == 0:
+        if len(focus) and goes_to_focus(self._slot, self._orders.turns):
             size = len(self._turns[0][0])
             loops = focus[(self._focus_at + np.arange(size)) % len(focus)]
             self._focus_at += size

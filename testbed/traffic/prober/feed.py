@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class DenylistFeed:
     """Keeps the denylists of the NICs of running transfers.
 
-    A NIC denies an EV for all its peers at once. So an EV is denied on a host when it crosses a suspect towards any
-    peer that the host sends to; one that every pair needs for lack of others the NIC itself keeps.
+    An EV is denied on a host towards one peer when the path there crosses a suspect in the direction that is accused:
+    to WRITEs, and to the replies of a host that receives. One that is needed for lack of others the NIC itself keeps.
 
     Args:
         flows: running transfers.
@@ -31,34 +31,31 @@ class DenylistFeed:
         self._flows = flows
         self._faults = frozenset(faults)
         self._lock = threading.Lock()
-        self._denied: dict[str, frozenset[int]] = {}
-        self._paths: dict[str, list[tuple[int, Path]]] = {}
-        for (number, ev), path in flows.path_of.items():
-            self._paths.setdefault(flows.pairs[number][0], []).append((ev, path))
+        self._denied: dict[tuple[str, str], frozenset[int]] = {}
 
     @property
-    def denied(self) -> dict[str, frozenset[int]]:
-        """Sending host → EVs that are denied there now."""
+    def denied(self) -> dict[tuple[str, str], frozenset[int]]:
+        """(Host, peer) → EVs that are denied there now."""
         with self._lock:
-            return {host: evs for host, evs in self._denied.items() if evs}
+            return {way: evs for way, evs in self._denied.items() if evs}
 
     def __call__(self, suspects: tuple[Suspect, ...], change: Change) -> None:
         """Bring the denylists up to date."""
         del change
         accused = [suspect for suspect in suspects if suspect.fault in self._faults]
         with self._lock:
-            for host, paths in self._paths.items():
-                wanted = frozenset(ev for ev, path in paths if any(_hit(suspect, path) for suspect in accused))
-                before = self._denied.get(host, frozenset())
-                self._tell(host, wanted - before, denied=True)
-                self._tell(host, before - wanted, denied=False)
-                self._denied[host] = wanted
+            for way, paths in self._flows.ways.items():
+                wanted = frozenset(ev for ev, path in paths.items() if any(_hit(suspect, path) for suspect in accused))
+                before = self._denied.get(way, frozenset())
+                self._tell(way, wanted - before, denied=True)
+                self._tell(way, before - wanted, denied=False)
+                self._denied[way] = wanted
 
-    def _tell(self, host: str, evs: frozenset[int], *, denied: bool) -> None:
+    def _tell(self, way: tuple[str, str], evs: frozenset[int], *, denied: bool) -> None:
         if not evs:
             return
         try:
-            self._flows.deny(host, sorted(evs), denied=denied)
+            self._flows.deny(way[0], sorted(evs), peer=way[1], denied=denied)
         except UsageError:
             # The transfers have ended before the prober: there is nobody left to tell.
             return

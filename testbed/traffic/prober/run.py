@@ -110,7 +110,7 @@ class Site:
     def focus(self, wanted: Focus) -> None:
         """Have those of these loops, by their numbers among all, probed more often that are its own."""
         ours = [number - self.first for number in wanted.routes if 0 <= number - self.first < len(self.loops)]
-        self.tell(" ".join(["focus", str(wanted.every), *map(str, ours)]))
+        self.tell(" ".join(["focus", str(wanted.turns), *map(str, ours)]))
 
     def read(self) -> tuple[OutcomeArray, int]:
         """Outcomes since the last call, by numbers among all loops, and the horizon that belongs to them."""

@@ -43,5 +43,26 @@ def test_ctrl_c_ends_it(bed: Bed) -> None:
     assert bed.status()["state"] == "pristine"
 
 
+def test_a_killed_prober_leaves_nothing_and_the_next_one_works(bed: Bed) -> None:
+    """In the middle of a run, with something accused, so that its agent is probing a focus."""
+    fault = bed.start("fault", "link-down", LINK)
+    bed.wait_status(lambda facts: f"{LINK} down" in facts["changes"] and facts["differences"], "the link is not down")
+    client = bed.start("prober", "--json")
+    assert json.loads(client.stdout.readline())["what"] == "accused"
+    agents = [each for each in bed.status()["processes"] if "testbed.traffic.prober.agent" in str(each)]
+    assert len(agents) == 1
+    client.kill()
+    assert client.wait(10) == -signal.SIGKILL
+    bed.wait_status(lambda facts: not facts["processes"], "the agent still runs")
+    fault.send_signal(signal.SIGINT)
+    assert fault.wait(10) == 0
+    bed.wait_clean()
+    done = bed.on("prober", "--for", "1s", "--json")
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["suspects"] == []
+    assert last["sent"] > 0
+
+
 def test_a_rate_that_is_none_is_refused(bed: Bed) -> None:
     assert bed.on("prober", "--rate", "0").returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
@@ -171,6 +172,13 @@ def test_one_direction_is_silent_and_the_carrier_stays(
         assert sum(silence.counted.values()) == COUNT
         assert all(device.running for state in tiny.plan.nodes.values() for device in state.devices if device.up)
         assert [line for line in tiny.check() if "link" in line] == []
+        # Without uSIDs, as ordinary IPv6 from one switch to the next: silent for them as well, and counted.
+        near, far = ("p0-t0-0", "t1-0") if direction == "up" else ("p0-t1-0", "t0-0")
+        frames = f"s.sendto(b'\\x60' + bytes(39), ('{far}', 0x86DD, 0, 0, bytes([2, 0, 0, 0, 0, 0])))"
+        program = f"import socket as k\ns = k.socket(k.AF_PACKET, k.SOCK_DGRAM)\nfor _ in range(7): {frames}"
+        tiny.switch(near).run([sys.executable, "-c", program])
+        assert sum(silence.counted.values()) == COUNT + 7
+    assert sum(silence.counted.values()) == COUNT + 7
     (outage,) = silence.outages()
     there, here = (tiny.addresses.path(*pair, 0) for pair in (("h0", "h1"), ("h1", "h0")))
     assert (outage.hits(there), outage.hits(here)) == (direction == "up", direction == "down")

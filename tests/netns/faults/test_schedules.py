@@ -64,6 +64,7 @@ faults:
             assert due <= (event.t_ns - played.began_ns) * 1e-9 <= due + 0.1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(5))
 def test_random_schedules_leave_nothing_behind(fabric: NetnsFabric, seed: int) -> None:
     limits = Limits(at_once=5, whole_planes=1, gap_s=0.02, shortest_s=0.01, longest_s=0.2)

@@ -40,6 +40,7 @@ def test_nothing_is_lost(fabric, traffic, faults, measure):
 """
 
 
+@pytest.mark.once
 @pytest.mark.alone
 def test_the_planted_cause_is_printed_as_a_test_that_fails(pytester: pytest.Pytester) -> None:
     pytester.makefile(".yaml", tiny=TINY)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +18,19 @@ from testbed.experiment.transfers import measure_transfers
 from testbed.fabric.netns.fabric import NetnsFabric
 from testbed.faults.catalogue import Faults
 from testbed.faults.scope import FaultScope
+from testbed.faults.spec import FaultSpec
 from testbed.lab import Lab
-from testbed.ledger.balance import FOREIGN
+from testbed.ledger.balance import BY_FAULT, FOREIGN
 from testbed.traffic.counting import settled_counters
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import QUICK_REBOOT, realise
+from tests.netns.faults.test_death import PROGRAM, ROOT
 from tests.netns.ledger.scenes import assert_explained, places, ran
+from tests.netns.waiting import wait_until
 
-SEEDS = range(25)
+#: With every kind of fault, and more of them: tests/soak/schedule_soak.py.
+SEEDS = range(10)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,7 @@ def test_an_undisturbed_run_leaves_nothing(laptop: NetnsFabric) -> None:
     assert assert_explained(measured).drops == ()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_reboots_and_cuts_leave_nothing_unexplained(laptop: NetnsFabric, seed: int) -> None:
     plan = scopes(laptop, seed)
@@ -86,6 +95,35 @@ def test_random_reboots_and_cuts_leave_nothing_unexplained(laptop: NetnsFabric, 
         live_through(plan)
 
     assert_explained(ran(laptop, during, pairs="permutation", rate=1000))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_what_a_fault_of_another_process_dropped_is_told_when_it_is_over(
+    laptop: NetnsFabric, how: signal.Signals
+) -> None:
+    """It begins and ends within the run: healed by its process, or by that one's death."""
+    spec = FaultSpec("loss", "h0:p0", {"every": 3})
+
+    def during(flows: PathProbes) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, laptop.name, json.dumps(spec.as_dict())],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert any(line.strip() == "rule in force" for line in process.stdout)
+            flows.wait_rounds(6)
+            process.send_signal(how)
+        wait_until(lambda: laptop.client.claims() == ([], []), "the fault is over")
+        flows.wait_rounds(3)
+
+    measured = ran(laptop, during)
+    ledger = assert_explained(measured)
+    samples = measured.flows.outcome.samples
+    assert places(ledger) == {("h0:p0", BY_FAULT): len(samples.sent) - len(samples.arrivals)}
+    assert ledger.dropped >= 2
 
 
 def test_transfers_through_a_reboot_leave_nothing_unexplained(laptop: NetnsFabric) -> None:

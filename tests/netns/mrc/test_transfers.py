@@ -15,6 +15,7 @@ from testbed.samples import SampleFlag
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
 from tests.netns.conftest import realise
+from tests.netns.waiting import wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -77,7 +78,13 @@ def test_every_pattern_arrives_byte_for_byte(fabric: NetnsFabric, pattern: str, 
 
 def test_several_queue_pairs_and_immediates(fabric: NetnsFabric) -> None:
     flows = Traffic(fabric, seed=2).mrc([("h0", "h2")], message=10_000, qps=3, immediate=True, count=20)
-    found = ran(fabric, flows, 0.1)
+    with flows.running():
+        wait_until(
+            lambda: sum(each.get("messages_completed", 0) for each in flows.live_counters().values()) >= 60,
+            "60 messages",
+            30.0,
+        )
+    found = measured(fabric, flows)
     assert [found.value("messages", f"flow h0>h2/{qp}") for qp in range(3)] == [20, 20, 20]
 
 

@@ -119,6 +119,33 @@ def test_what_a_controller_denies_carries_neither_writes_nor_replies() -> None:
     assert len(answered) >= 4, "one of each plane at least"
 
 
+def test_what_is_denied_towards_one_peer_is_free_towards_others() -> None:
+    network = Network(hosts=3)
+    engine = network.hosts[0].engine
+    first, second = (network.connect(0, other)[0] for other in (1, 2))
+    own, everywhere = network.evs[[3]], network.evs[[4]]
+
+    def denied(qp: QueuePair) -> set[int]:
+        assert qp.connection is not None
+        return {int(network.evs[n]) for n in np.flatnonzero(qp.connection.evs.states == EvState.DENIED)}
+
+    engine.deny(own, True, network.now_ns, first.peer.name)
+    engine.deny(everywhere, True, network.now_ns)
+    assert denied(first) == {int(own[0]), int(everywhere[0])}
+    assert denied(second) == {int(everywhere[0])}
+    # Each word is taken back by its like alone.
+    engine.deny(own, False, network.now_ns)
+    engine.deny(everywhere, False, network.now_ns, first.peer.name)
+    assert denied(first) == {int(own[0]), int(everywhere[0])}
+    late = engine.create_qp(first.peer.name)
+    assert late.peer.denied == {int(own[0])}
+    engine.deny(own, False, network.now_ns, first.peer.name)
+    engine.deny(everywhere, False, network.now_ns)
+    assert denied(first) == denied(second) == set()
+    with pytest.raises(UsageError, match="no peer of this name"):
+        engine.deny(own, True, network.now_ns, "nobody")
+
+
 def test_a_lossy_ev_of_sixteen_is_retired_and_no_other() -> None:
     network = Network()
     network.paths[0, 1, 3].drop = 0.2

@@ -10,7 +10,7 @@ import numpy as np
 from testbed.addressing import AddressPlan
 from testbed.lab import Lab
 from testbed.localise.elements import Element, Kind
-from testbed.localise.focus import Focus
+from testbed.localise.focus import Focus, goes_to_focus
 from testbed.localise.localiser import Localiser
 from testbed.localise.routes import OUTCOME, OutcomeArray, Status
 from testbed.localise.suspects import Change
@@ -56,6 +56,11 @@ class Simulation:
         self._seq = 0
         self.now = 0
         self.sent = 0
+        self._doomed: np.ndarray | None = None
+
+    def lose_next(self, element: Element) -> None:
+        """The next probe that crosses an element is lost."""
+        self._doomed = self.crossings(element) > 0
 
     def crossings(self, element: Element) -> np.ndarray:
         """How often each route crosses an element, counted from the hops and nothing else."""
@@ -81,7 +86,7 @@ class Simulation:
         while self._turn * slot_ns < until:
             at = round(self._turn * slot_ns)
             focus = self._focus.routes
-            if focus and self._turn % self._focus.every == 0:
+            if focus and goes_to_focus(self._turn, self._focus.turns):
                 size = len(self.schedule.turns[0][0])
                 chosen = [focus[(self._focus_at + n) % len(focus)] for n in range(size)]
                 self._focus_at += size
@@ -104,6 +109,8 @@ class Simulation:
             k = np.where(active, times_crossed[route], 0)
             lost |= self.rng.random(len(rows)) > (1 - fault.rate) ** k
             delay += k * fault.delay * 1e9
+        if self._doomed is not None and (hits := np.flatnonzero(self._doomed[route])).size:
+            lost[hits[0]], self._doomed = True, None
         rows["status"] = np.where(lost, Status.LOST, Status.ARRIVED)
         rows["delay_ns"] = np.where(lost, 0, delay)
         self.sent += len(rows)

@@ -40,7 +40,7 @@ def test_the_published_schema_refuses_unknown_keys_everywhere() -> None:
     objects = [part for part in parts if part.get("type") == "object"]
     assert len(objects) > 12
     assert all(part["additionalProperties"] is False for part in objects)
-    assert schema["properties"]["schema"]["const"] == "mrc-testbed/result/1"
+    assert schema["properties"]["schema"]["enum"] == ["mrc-testbed/result/1", "mrc-testbed/result/1.1"]
     assert "schema" in schema["required"]
 
 
@@ -69,6 +69,7 @@ def test_a_truncated_file_is_told_from_another(reboot: Result, tmp_path: Path, s
     ("schema", "said"),
     [
         ('"schema":"mrc-testbed/result/2"', "upgrade the testbed"),
+        ('"schema":"mrc-testbed/result/1.2"', "upgrade the testbed"),
         ('"schema":"mrc-testbed/result/0"', "the version of the testbed that wrote it"),
         ('"schema":"something else"', "this is not a result"),
         ('"schema":7', "this is not a result"),
@@ -78,9 +79,26 @@ def test_a_truncated_file_is_told_from_another(reboot: Result, tmp_path: Path, s
 def test_other_schemas_are_named(reboot: Result, tmp_path: Path, schema: str, said: str) -> None:
     path = tmp_path / "result.json"
     text = reboot.model_dump_json(by_alias=True)
-    assert text.startswith('{"schema":"mrc-testbed/result/1"')
-    path.write_text(text.replace('"schema":"mrc-testbed/result/1"', schema, 1))
+    assert text.startswith('{"schema":"mrc-testbed/result/1.1"')
+    path.write_text(text.replace('"schema":"mrc-testbed/result/1.1"', schema, 1))
     assert said in refusal(path)
+
+
+@pytest.mark.parametrize("version", ["1", "1.1"])
+def test_results_of_older_minor_versions_are_read(reboot: Result, tmp_path: Path, version: str) -> None:
+    """As the first version wrote them: no `ledger`."""
+    document = json.loads(reboot.model_dump_json(by_alias=True))
+    document["schema"] = f"mrc-testbed/result/{version}"
+    if version == "1":
+        del document["ledger"]
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    read = read_result(tmp_path / "result.json")
+    assert read == reboot.model_copy(
+        update={"schema_id": document["schema"]} | ({"ledger": None} if version == "1" else {})
+    )
+    # And pages are made of both.
+    write_result(read, tmp_path / "again.json")
+    assert read_result(tmp_path / "again.json") == read
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "7", "[" * 100_000, '{"a": NaN}', "{'a': 1}", "\xff", "[1,]"])

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from testbed.fabric.netns.keeper.children import Children
 from testbed.fabric.netns.keeper.namespaces import Namespaces
+from testbed.fabric.netns.keeper.tallies import Ended, Tallies, Tally
 
 
 class Part(NamedTuple):
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
 
     ``alone``: refused while the resource is claimed; ``after``: put in force again whenever one of these resources has
     changed; ``tolerated``: errnos that are as good as success; ``closes``: a namespace in which nothing may be started
-    meanwhile.
+    meanwhile; ``tally``: what it counts, which is read when it ends.
     """
 
     resource: str
@@ -47,6 +48,7 @@ class Wanted(NamedTuple):
     after: frozenset[str] = frozenset()
     tolerated: frozenset[int] = frozenset()
     closes: int | None = None
+    tally: Tally | None = None
 
 
 class Refused(NamedTuple):
@@ -101,6 +103,7 @@ class Claims:
         self._resources: dict[str, _Resource] = {}
         self._unhealed: dict[str, Unhealed] = {}
         self._order = 0
+        self._tallies = Tallies(namespaces)
 
     def claim(self, owner: int, number: str, what: str, wanted: Sequence[Wanted]) -> tuple[list[Stamp], list[Refused]]:
         """Put claims in force, in order: all, or none where one is refused.
@@ -129,25 +132,34 @@ class Claims:
 
     def release(
         self, owner: int, number: str, resources: Sequence[str] | None = None
-    ) -> tuple[list[Stamp], list[Refused]]:
+    ) -> tuple[list[Stamp], list[Refused], dict[str, int]]:
         """Give up claims of a fault, in this order, or all that it has, the last first.
 
-        Returns CLOCK_REALTIME (ns) before and after each, and what could not be restored.
+        Returns CLOCK_REALTIME (ns) before and after each, what could not be restored, and resource → what was counted.
         """
+        held = self._held(lambda claim: (claim.owner, claim.id) == (owner, number))
         if resources is None:
-            held = self._held(lambda claim: (claim.owner, claim.id) == (owner, number))
             resources = [claim.wanted.resource for claim in reversed(held)]
+        ended = self._tally([claim for claim in held if claim.wanted.resource in resources])
         stamps, refused = [], []
         for resource in resources:
             before = time.time_ns()
             refused += self._release(owner, number, resource)
-            stamps.append((before, time.time_ns()))
-        return stamps, refused
+            stamps.append(ended[resource][:2] if resource in ended else (before, time.time_ns()))
+        return stamps, refused, {resource: each.packets for resource, each in ended.items()}
 
     def end_of(self, owner: int) -> None:
         """Give up what a client that is gone had claimed, the last first."""
-        for claim in reversed(self._held(lambda claim: claim.owner == owner)):
+        held = self._held(lambda claim: claim.owner == owner)
+        self._tally(held)
+        for claim in reversed(held):
             self._release(owner, claim.id, claim.wanted.resource)
+
+    def _tally(self, ending: Sequence[Claim]) -> dict[str, Ended]:
+        """Read what claims that are about to end have counted; resource → of those that count."""
+        counting = [(claim.wanted.resource, claim.wanted.tally) for claim in ending]
+        known = {resource: tally for resource, tally in counting if tally is not None}
+        return dict(zip(known, self._tallies.take(list(known.values())), strict=True))
 
     def retry(self) -> None:
         """Try again to restore what could not be."""
@@ -164,6 +176,11 @@ class Claims:
     def listing(self) -> list[Claim]:
         """All claims, the oldest first."""
         return self._held(lambda _: True)
+
+    @property
+    def tallies(self) -> dict[str, int]:
+        """Label → what claims that are over have counted."""
+        return dict(self._tallies.total)
 
     @property
     def unhealed(self) -> list[tuple[str, str, str]]:

@@ -17,8 +17,9 @@ from typing import Any
 
 from testbed.fabric.netns import channel
 from testbed.fabric.netns.channel import ChannelClosedError, Message
+from testbed.fabric.netns.keeper.asked import batches, wanted
 from testbed.fabric.netns.keeper.children import Children
-from testbed.fabric.netns.keeper.claims import Action, Claims, Part, Refused, Wanted
+from testbed.fabric.netns.keeper.claims import Claims, Refused
 from testbed.fabric.netns.keeper.namespaces import Namespaces, trial
 from testbed.fabric.netns.syscalls import wait_for_packets_under_way
 
@@ -155,7 +156,7 @@ class Service:
     def _do_netlink(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
         refusals = [
             [number, *refusal]
-            for number, (namespace, messages) in enumerate(_batches(request, payload))
+            for number, (namespace, messages) in enumerate(batches(request, payload))
             for refusal in self._namespaces.execute(namespace, messages)
         ]
         return {"refusals": refusals}, b""
@@ -209,28 +210,28 @@ class Service:
         return {"processes": listing}, b""
 
     def _do_claim(self, request: Message, payload: bytes, _fds: list[int], client: int) -> _Answer:
-        wanted = _wanted(request["claims"], payload)
-        stamps, refused = self._claims.claim(client, str(request["id"]), str(request["what"]), wanted)
+        made = wanted(request["claims"], payload)
+        stamps, refused = self._claims.claim(client, str(request["id"]), str(request["what"]), made)
         return {"stamps": stamps, "refused": refused}, b""
 
     def _do_release(self, request: Message, _payload: bytes, _fds: list[int], client: int) -> _Answer:
         resources = [str(resource) for resource in request["resources"]]
-        stamps, refused = self._claims.release(client, str(request["id"]), resources)
-        return {"stamps": stamps, "refused": refused}, b""
+        stamps, refused, counted = self._claims.release(client, str(request["id"]), resources)
+        return {"stamps": stamps, "refused": refused, "counted": counted}, b""
 
     def _do_claims(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         listing = [
             {"resource": claim.wanted.resource, "id": claim.id, "what": claim.what} for claim in self._claims.listing()
         ]
-        return {"claims": listing, "unhealed": self._claims.unhealed}, b""
+        return {"claims": listing, "unhealed": self._claims.unhealed, "tallies": self._claims.tallies}, b""
 
     def _do_retry(self, _request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._claims.retry()
         return {"unhealed": self._claims.unhealed}, b""
 
     def _do_try(self, request: Message, payload: bytes, _fds: list[int], _client: int) -> _Answer:
-        batches = [messages for _, messages in _batches(request, payload)]
-        return {"refused": [Refused("", 0, *refusals[0]) if refusals else None for refusals in trial(batches)]}, b""
+        tried = trial([messages for _, messages in batches(request, payload)])
+        return {"refused": [Refused("", 0, *refusals[0]) if refusals else None for refusals in tried]}, b""
 
     def _do_note(self, request: Message, _payload: bytes, _fds: list[int], _client: int) -> _Answer:
         self._notes.update(request["notes"])
@@ -260,41 +261,3 @@ def _complain(text: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-
-
-def _batches(request: Message, payload: bytes) -> list[tuple[int, bytes]]:
-    """The (namespace, messages) pairs of a request: lengths in the message, bytes in the payload."""
-    batches = []
-    start = 0
-    for namespace, length in request["batches"]:
-        batches.append((namespace, payload[start : start + length]))
-        start += length
-    return batches
-
-
-def _wanted(claims: list[Message], payload: bytes) -> list[Wanted]:
-    """Claims of a request: what each does and what restores it are lengths in the message, bytes in the payload."""
-    start = 0
-
-    def action(parts: list[tuple[str | None, int, int]], signals: list[tuple[int, int]]) -> Action:
-        nonlocal start
-        made = []
-        for resource, namespace, length in parts:
-            # Checked here: once claimed, nothing of it may fail but in the kernel.
-            place, end = int(namespace), start + int(length)
-            made.append(Part(None if resource is None else str(resource), place, payload[start:end]))
-            start = end
-        return Action(tuple(made), tuple((int(pid), int(number)) for pid, number in signals))
-
-    return [
-        Wanted(
-            str(claim["resource"]),
-            action(claim["do"], claim["do_signals"]),
-            action(claim["base"], claim["base_signals"]),
-            bool(claim["alone"]),
-            frozenset(claim["after"]),
-            frozenset(claim["tolerated"]),
-            None if claim["closes"] is None else int(claim["closes"]),
-        )
-        for claim in claims
-    ]
