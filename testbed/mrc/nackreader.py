@@ -67,8 +67,11 @@ class NackReader:
         again = psn[~refused]
         out_of_order = reasons == NackReason.PSN_OOR_WINDOW
         if self._go_back_n and out_of_order.any():
+            # Once for each gap: what has been sent again meanwhile is behind what the other NACKs of it speak of.
+            newest = window.order[psn[out_of_order] & window.mask].max()
             before = np.arange(window.una, int(psn[out_of_order].max()))
-            again = np.union1d(again, before[window.state[before & window.mask] == IN_FLIGHT])
+            waiting = window.state[before & window.mask] == IN_FLIGHT
+            again = np.union1d(again, before[waiting & (window.order[before & window.mask] < newest)])
         self._sender.lose(again)
         in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
         counters.mrc_trimmed += int(in_fabric.sum())
