@@ -37,6 +37,7 @@ class ShownFigure:
         op, limit: what it must keep; empty and None where it is only told.
         held: whether it did; None where that could not be known.
         why: why it could not.
+        timed: it is a rate or a time, which the machine can decide.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ShownFigure:
     limit: float | None = None
     held: bool | None = None
     why: str = ""
+    timed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a report."""
@@ -108,9 +110,9 @@ class Showing:
         text = f"{name}: {value:g} {unit}, and the limit is {op} {limit:g}"
         why = "" if held or timed is None else self._in_the_way(timed)
         if why:
-            self._keep(ShownFigure(name, value, unit, op, limit, None, why))
+            self._keep(ShownFigure(name, value, unit, op, limit, None, why, timed=True))
             unknown(f"{text}; but {why}")
-        self._keep(ShownFigure(name, value, unit, op, limit, held))
+        self._keep(ShownFigure(name, value, unit, op, limit, held, timed=timed is not None))
         if not held:
             pytest.fail(text, pytrace=False)
 
