@@ -7,7 +7,7 @@ SOAK ?= kill mrc schedule prober
 # Two workers at once, a file of tests at a time; `make test PYTEST_ARGS="-n 0"` runs all in one process.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help run test lint bench soak fuzz clean
+.PHONY: help run test lint bench soak fuzz mutation clean
 
 help: ## What there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, mrc, sch
 
 fuzz: $(VENV)/.fuzz ## Hostile packets, steered by coverage; what is new goes into the corpus
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+mutation: $(VENV)/.test ## Plant defects, and show which test fails because of each
+	$(BIN)/python -m tests.mutation $(MUTATION_ARGS)
 
 clean: ## Remove the virtual environment and results
 	rm -rf $(VENV) results

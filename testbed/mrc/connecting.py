@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import zlib
 
 import numpy as np
 
@@ -52,4 +53,18 @@ def connected(
     peer.introduce(evs, now_ns)
     if denied:
         evs.set_denied(evs.index_of(np.array(sorted(denied), np.uint32)), True, now_ns)
+    if settings.pinned:
+        _pin(
+            evs,
+            len(peer.evs),
+            f"{seed} {qp.attributes.address} {remote.address} {qp.attributes.qpn} {remote.qpn}",
+            now_ns,
+        )
     return Connection(remote.qpn, evs, requester, responder)
+
+
+def _pin(evs: EvSet, count: int, ends: str, now_ns: int) -> None:
+    """Keep to one EV of ``count``, drawn by a hash of what tells this flow from others."""
+    drawn = zlib.crc32(ends.encode()) % count
+    evs.set_denied(np.delete(np.arange(count), drawn), True, now_ns)
+    evs.take_events()  # no controller did this

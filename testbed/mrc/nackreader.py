@@ -22,6 +22,7 @@ class NackReader:
     Args:
         window, sender, evs, destination, counters: the requester's.
         wait_ns: how long a packet waits that the peer had no room for.
+        go_back_n: a packet that came out of order tells that all before it in flight are to be sent again.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class NackReader:
         destination: Destination,
         counters: RequesterCounters,
         wait_ns: int,
+        *,
+        go_back_n: bool = False,
     ) -> None:
         self._window = window
         self._sender = sender
@@ -39,6 +42,7 @@ class NackReader:
         self._destination = destination
         self._counters = counters
         self._wait_ns = wait_ns
+        self._go_back_n = go_back_n
 
     def read(self, rows: Rows, now_ns: int) -> bool:
         """NACK_IN rows; those of an earlier transmission than the last are passed over.
@@ -60,11 +64,19 @@ class NackReader:
         if refused.any():
             counters.mrc_resource_nacks += int(refused.sum())
             self._sender.hold(psn[refused], now_ns + self._wait_ns)
-        self._sender.lose(psn[~refused])
+        again = psn[~refused]
+        out_of_order = reasons == NackReason.PSN_OOR_WINDOW
+        if self._go_back_n and out_of_order.any():
+            # Once for each gap: what has been sent again meanwhile is behind what the other NACKs of it speak of.
+            newest = window.order[psn[out_of_order] & window.mask].max()
+            before = np.arange(window.una, int(psn[out_of_order].max()))
+            waiting = window.state[before & window.mask] == IN_FLIGHT
+            again = np.union1d(again, before[waiting & (window.order[before & window.mask] < newest)])
+        self._sender.lose(again)
         in_fabric, at_last_hop = reasons == NackReason.TRIMMED, reasons == NackReason.TRIMMED_LASTHOP
         counters.mrc_trimmed += int(in_fabric.sum())
         counters.mrc_trimmed_lasthop += int(at_last_hop.sum())
-        counters.mrc_window_nacks += int((reasons == NackReason.PSN_OOR_WINDOW).sum())
+        counters.mrc_window_nacks += int(out_of_order.sum())
         if in_fabric.any():
             self._evs.on_trim(np.unique(window.ev[psn[in_fabric] & window.mask]).astype("i8"), now_ns)
         trimmed = in_fabric | at_last_hop

@@ -77,7 +77,15 @@ class Requester:
         self._sender = Sender(self._queue, self._window, allowed, settings, evs, destination, self.counters)
         self._round_trips = RoundTrips(int(planes.max(initial=0)) + 1, settings)
         self._sacks = SackReader(self._window, evs, planes, self._round_trips, settings.stamp_ns)
-        self._nacks = NackReader(self._window, self._sender, evs, destination, self.counters, settings.nscc.base_rtt_ns)
+        self._nacks = NackReader(
+            self._window,
+            self._sender,
+            evs,
+            destination,
+            self.counters,
+            settings.nscc.base_rtt_ns,
+            go_back_n=settings.go_back_n,
+        )
         self._silence = Silence(
             qp,
             dqp,

@@ -49,6 +49,7 @@ class Responder:
         self._memory = memory
         size = settings.mpr * _MPR_UNIT
         self._window = ReceiveWindow(first_psn, size)
+        self._in_order = settings.go_back_n
         self._messages = MessageTable(first_psn, settings.pmtu)
         self._sacks = SackBuilder(qp, dqp, settings.mpr, settings.sack_packets, self._window)
         self._complete: list[tuple[int, int, int, int, bool, int]] = []  # MESSAGE rows
@@ -86,7 +87,7 @@ class Responder:
             self.counters.mrc_refused_in_error += count
             self._acks.again()
             return np.zeros(count, np.bool_)
-        if count <= _FEW:
+        if count <= _FEW and not self._in_order:
             packets = [Packet._make(row) for row in rows.tolist()]
             numbers = self._plain(packets)
             if numbers is not None:
@@ -95,6 +96,8 @@ class Responder:
         psn: npt.NDArray[np.int64] = psns.unwrap(rows["psn"], window.cack)
         trimmed = rows["trimmed"] != 0
         beyond = psn > window.cack + window.size
+        if self._in_order:
+            beyond |= _out_of_order(psn, window.cack)
         away = trimmed | beyond
         take: npt.NDArray[np.bool_] = ~(window.arrived(psn) | away)
         new, at = rows, psn
@@ -291,6 +294,15 @@ class Responder:
         if refused.size:
             self.counters.mrc_refused_in_error += take.size - 1 - refused.item(0)
         return take
+
+
+def _out_of_order(psn: npt.NDArray[np.int64], cack: int) -> npt.NDArray[np.bool_]:
+    """Which packets come before one that is missing, where only the next in order may be taken."""
+    early = []
+    for one in psn.tolist():
+        early.append(one > cack + 1)
+        cack += one == cack + 1
+    return np.array(early, np.bool_)
 
 
 def _trigger(rows: Rows, psn: npt.NDArray[np.int64], i: int) -> Trigger:

@@ -134,6 +134,10 @@ class Settings:
         retry_limit: all retries; those after the linear ones wait twice as long each (spec: at most 25; 25: no limit).
         reorder_floor_ns: an unacknowledged packet is not taken for lost by time alone before it is older by this than
             one sent later that arrived (unpublished; ours).
+        pinned: each queue pair keeps to one EV, drawn by a hash of the two ends as ECMP would; for comparison, as a
+            transport without spraying (not MRC).
+        go_back_n: the receiver takes packets in their order only, and the sender goes back to the first it lacks; for
+            comparison, as RoCE does (not MRC).
         evs: see :class:`EvSettings`.
         nscc: see :class:`NsccSettings`.
     """
@@ -146,5 +150,7 @@ class Settings:
     linear_retries: int = 7
     retry_limit: int = 11
     reorder_floor_ns: int = 3_000_000
+    pinned: bool = False
+    go_back_n: bool = False
     evs: EvSettings = field(default_factory=EvSettings)
     nscc: NsccSettings = field(default_factory=NsccSettings)

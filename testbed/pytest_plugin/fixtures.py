@@ -15,6 +15,7 @@ from testbed.pytest_plugin.failure import capturing
 from testbed.pytest_plugin.measuring import Measure
 from testbed.pytest_plugin.outcomes import NOT_RUN
 from testbed.pytest_plugin.pool import FabricPool
+from testbed.pytest_plugin.showing import Showing
 
 # Heavy modules are imported when a fixture needs them: this plugin is loaded by every pytest run of the environment.
 if TYPE_CHECKING:
@@ -91,3 +92,9 @@ def faults(fabric: Fabric, request: pytest.FixtureRequest) -> Iterator[Faults]:
 def measure(lab: Lab, request: pytest.FixtureRequest) -> Measure:
     """From a finished workload to figures and limits: ``measure(flows, *faults)``."""
     return Measure(lab, request.node)
+
+
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Showing:
+    """The figures by which a test decides, each with its limit: ``shown.at_most(name, value, limit, unit)``."""
+    return Showing(request.node)

@@ -70,9 +70,7 @@ class Measure:
         """
         from testbed.measure.limits import Outcome
 
-        measured = self._measured(flows, faults, drops)
-        self.taken.append(measured)
-        self._keep(measured)
+        measured = self._taken(flows, faults, drops)
         outcomes = {judgement.outcome for judgement in measured.judgements}
         unexplained = [] if allow_unexplained or measured.ledger.unknown else measured.accounts.contradictions
         # What the machine decided says nothing about the fabric, neither that a limit is kept nor that it is not.
@@ -80,6 +78,20 @@ class Measure:
             pytest.fail("\n".join(measured.reasons), pytrace=False)
         if measured.unknown_because or Outcome.UNKNOWN in outcomes:
             unknown("\n".join(measured.reasons))
+        return measured
+
+    @overload
+    def take(self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = ()) -> ProbesMeasured: ...
+    @overload
+    def take(self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> TransfersMeasured: ...
+    def take(self, flows: PathProbes | MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> Measured:
+        """The same figures, kept as well, and no verdict: for a test that decides by some of them only."""
+        return self._taken(flows, faults, drops)
+
+    def _taken(self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope], drops: Sequence[Drop]) -> Measured:
+        measured = self._measured(flows, faults, drops)
+        self.taken.append(measured)
+        self._keep(measured)
         return measured
 
     def _measured(

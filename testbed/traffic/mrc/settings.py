@@ -56,6 +56,11 @@ def settings_for(lab: Lab, *, evs_per_qp: int | None = None, pmtu: int | None = 
     )
 
 
+def roce_like(settings: Settings) -> Settings:
+    """The same NIC without what MRC adds: each queue pair on one path drawn by a hash, and go-back-N."""
+    return replace(settings, pinned=True, go_back_n=True)
+
+
 def payload_share(settings: Settings) -> float:
     """Payload bytes over bytes that a shaper counts, of a full packet: the header-limited rate."""
     # No ImmDt in all but the last packet of a message.

@@ -16,7 +16,18 @@ def lab(planes: int = 2, t0: int = 2, t1: int = 2, hosts: int = 2, absent: str =
     return Lab.parse(f"name: x\n{counts}absent: [{absent}]\n")
 
 
-@pytest.mark.parametrize(("name", "nodes", "links"), [("laptop", 36, 64), ("reference", 80, 256), ("large", 512, 5120)])
+@pytest.mark.parametrize(
+    ("name", "nodes", "links"),
+    [
+        ("laptop", 36, 64),
+        ("reference", 80, 256),
+        ("large", 512, 5120),
+        ("paper-a", 20, 32),
+        ("paper-b", 36, 64),
+        ("paper-c", 32, 64),
+        ("paper-d", 24, 32),
+    ],
+)
 def test_shipped_labs_are_as_large_as_they_say(name: str, nodes: int, links: int) -> None:
     topology = Lab.load(name).topology
     assert (len(topology.nodes), len(topology.links)) == (nodes, links)

@@ -88,6 +88,7 @@ class Network:
         cut: (host, plane) whose cable is out, both ways: packets vanish.
         swallowed: kinds of packets that vanish everywhere.
         carried: packets put on each path, by kind.
+        trimmed: WRITEs that were cut on their way.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Network:
         self.swallowed: set[str] = set()
         self.carried: dict[tuple[int, int, int, str], int] = {}
         self.placed = 0
+        self.trimmed = 0
         self._random = random.Random(seed)
         self._air: list[list[tuple[int, int, int, int, bytes]]] = [[] for _ in range(hosts)]
         self._order = count()
@@ -276,6 +278,7 @@ class Network:
             if self._random.random() < path.mark:
                 packet = with_class(packet, packet_class(packet) | Ecn.CE)
             if self._random.random() < path.trim:
+                self.trimmed += 1
                 packet = with_class(packet, TABLE.dscp["TRIMMED"] << 2 | packet_class(packet) & 3)[:TRIMMED_BYTES]
         for _ in range(1 + (self._random.random() < path.duplicate)):
             delay = path.delay_ns + (self._random.randrange(path.jitter_ns) if path.jitter_ns else 0)

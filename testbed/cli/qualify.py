@@ -1,0 +1,109 @@
+"""``testbed qualify``: the paper's experiments on a lab, and the table beside its figures."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from testbed.cli.common import console, json_option, require_linux, write_json
+from testbed.errors import UsageError
+
+if TYPE_CHECKING:
+    from testbed.qualify.experiments import Experiment
+    from testbed.qualify.running import Session
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[EXPERIMENT]...")
+@click.option("--lab", metavar="LAB", help="Run all on this one, a file or a shipped lab [default: each on its own].")
+@click.option("--quick", is_flag=True, help="Only the short profile: minutes.")
+@click.option("--repeat", type=click.IntRange(1, 1000), metavar="N", help="Repetitions [default: 3, quick: 1].")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of orders and workloads; one more each repetition."
+)
+@click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, too.")
+@json_option
+def qualify(
+    names: tuple[str, ...],
+    lab: str | None,
+    quick: bool,
+    repeat: int | None,
+    seed: int,
+    only_list: bool,
+    markdown: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the experiments of the qualification, all or those named, and print them beside the paper's figures.
+
+    Exit codes: 0 pass, 1 fail, 2 usage, 3 unknown, 4 infrastructure, 6 nothing ran.
+    """
+    from testbed.lab import Lab
+    from testbed.qualify import experiments, running, table, verdicts
+
+    asked = experiments.chosen(experiments.load(), names, quick=quick)
+    if only_list:
+        _list(asked, as_json)
+        return
+    require_linux()
+    if markdown is not None and not markdown.absolute().parent.is_dir():
+        raise UsageError("there is no folder for the table", where="--markdown", found=str(markdown.parent))
+    if lab is not None and Path(lab).is_file():
+        lab = str(Path(lab).resolve())
+    scales = {each: Lab.load(each).time_scale for each in sorted({lab or one.lab for one in asked if one.tests})}
+    repetitions = repeat or (1 if quick else 3)
+    errors = console(stderr=True)
+    began = time.monotonic()
+
+    def tell(line: str) -> None:
+        errors.print(f"{time.monotonic() - began:6.0f} s  {line}")
+
+    session = running.run(asked, lab=lab, repetitions=repetitions, seed=seed, tell=tell)
+    found = verdicts.rows(asked, session, scales, lab)
+    facts = _facts(session, scales, repetitions, seed)
+    if markdown is not None:
+        markdown.write_text(table.markdown(found, facts), encoding="utf-8")
+    if as_json:
+        write_json({"facts": facts, "experiments": [row.to_json() for row in found]})
+    else:
+        table.show(found, console())
+        for line in (*facts, table.counts(found)):
+            click.echo(line)
+    click.get_current_context().exit(int(verdicts.exit_code(found)))
+
+
+def _list(asked: tuple[Experiment, ...], as_json: bool) -> None:
+    if as_json:
+        write_json([one.model_dump(mode="json", by_alias=True) for one in asked])
+        return
+    from rich.table import Table
+
+    made = Table()
+    for heading in ("experiment", "what", "lab", "quick", "limit, or why not here"):
+        made.add_column(heading, overflow="fold")
+    for one in asked:
+        lab = one.lab if one.tests else ""
+        made.add_row(one.id, one.what, lab, "yes" if one.quick else "", one.limit or one.not_here)
+    console().print(made)
+
+
+def _facts(session: Session, scales: dict[str, float], repetitions: int, seed: int) -> list[str]:
+    """What a reader needs to run it again, and to doubt it."""
+    from testbed import __version__
+
+    uname = platform.uname()
+    seeds = f"seed {seed}" if repetitions == 1 else f"seeds {seed} to {seed + repetitions - 1}"
+    facts = [
+        f"testbed {__version__}, Python {platform.python_version()}, {uname.system} {uname.release} {uname.machine}",
+        f"command: {shlex.join(['testbed', *sys.argv[1:]])}",
+        f"{repetitions} repetitions, {seeds}, order drawn anew for each; ranges are of all repetitions",
+    ]
+    for lab, scale in scales.items():
+        facts.append(f"{lab}: 1 to {scale:g}; {session.drift(lab) or 'baselines before and after agree'}")
+    return facts
