@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -73,8 +75,26 @@ class SharedRows:
         """A new memfd for ``capacity`` rows; memory is used as rows are written. Its descriptor must be inherited."""
         fd = os.memfd_create(name, os.MFD_CLOEXEC)
         os.ftruncate(fd, HEADER_BYTES + capacity * dtype.itemsize)
-        with mmap.mmap(fd, HEADER_BYTES) as page:
-            page[:32] = np.array([MAGIC, VERSION, kind, capacity], np.uint64).tobytes()
+        _write_header(fd, kind, capacity)
+        return fd
+
+    @staticmethod
+    def make_file(path: Path, kind: int, dtype: np.dtype[np.void], capacity: int) -> int:
+        """The same as a file, which is under its name only once it is complete, with all of its room taken.
+
+        Raises OSError.
+        """
+        making = path.with_name(path.name + ".part")
+        fd = os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Taken now: a page that cannot be had later would end the process that writes to it.
+            os.posix_fallocate(fd, 0, HEADER_BYTES + capacity * dtype.itemsize)
+            _write_header(fd, kind, capacity)
+            making.rename(path)
+        except BaseException:
+            os.close(fd)
+            making.unlink(missing_ok=True)
+            raise
         return fd
 
     @property
@@ -109,6 +129,15 @@ class SharedRows:
             self._header[_CURSOR] = at + fitting
         if fitting < len(rows):
             self._header[_OVERFLOW] += len(rows) - fitting
+
+    def append_packed(self, layout: struct.Struct, *values: int) -> None:
+        """The same for one row, packed by a layout of the rows' size: for those who write few at a time."""
+        at = self._header[_CURSOR]
+        if at < self.capacity:
+            layout.pack_into(self._map, HEADER_BYTES + at * layout.size, *values)
+            self._header[_CURSOR] = at + 1
+        else:
+            self._header[_OVERFLOW] += 1
 
     def published(self) -> npt.NDArray[np.void]:
         """The complete rows so far, without a copy, not to be written to."""
@@ -152,6 +181,11 @@ class RowRing(SharedRows):
         rows = self.rows[places]
         oldest = max(first, self.cursor - self.capacity)
         return rows[oldest - first :], end, oldest - position
+
+
+def _write_header(fd: int, kind: int, capacity: int) -> None:
+    with mmap.mmap(fd, HEADER_BYTES) as page:
+        page[:32] = np.array([MAGIC, VERSION, kind, capacity], np.uint64).tobytes()
 
 
 def _not_rows(what: str, found: str) -> InfrastructureError:
