@@ -23,7 +23,7 @@ from testbed.fabric.netns import build, messages, queues, rules
 from testbed.fabric.netns.batches import ClaimRequest, Part
 from testbed.fabric.netns.foreign import ForeignProcess
 from testbed.fabric.netns.processes import NetnsProcess
-from testbed.fabric.netns.state import NodeState, Route, Shaper
+from testbed.fabric.netns.state import Action, NodeState, Route, Shaper
 from testbed.lab import Port
 
 if TYPE_CHECKING:
@@ -88,7 +88,12 @@ def _port_down(fabric: NetnsFabric, port: Port) -> ClaimRequest:
             part(NodeState(devices=state.devices)),
             *(part(NodeState(shapers={shaper}), queue_resource(port)) for shaper in sorted(state.shapers)),
             part(NodeState(neighbours=state.neighbours, addresses=state.addresses)),
-            *(part(NodeState(routes={route}), route_resource(port.node, route)) for route in sorted(state.routes)),
+            # Those of ordinary IPv6 come and go with claims of their own.
+            *(
+                part(NodeState(routes={route}), route_resource(port.node, route))
+                for route in sorted(state.routes)
+                if route.action != Action.ENCAPSULATE
+            ),
         ],
     )
 
