@@ -220,6 +220,19 @@ class AgentSite(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder that all nodes share and nobody else; it goes with the fabric.
+
+    Attributes:
+        inside: its path for programs on nodes.
+        outside: its path for this process.
+    """
+
+    inside: Path
+    outside: Path
+
+
 class Spread(StrEnum):
     """How ordinary IPv6 is spread over the paths of a pair.
 
@@ -279,6 +292,11 @@ class Fabric(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+        ...
+
+    @property
+    def folder(self) -> SharedFolder:
+        """What programs on its nodes exchange files in. Raises UnsupportedError where they share none."""
         ...
 
     def host(self, name: str) -> Host:

@@ -31,7 +31,7 @@ from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, Net
 from testbed.fabric.netns.plan import FabricPlan, plan
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
-from testbed.fabric.protocols import Capabilities, OrdinaryPaths, SharedAddress, Spread
+from testbed.fabric.protocols import Capabilities, OrdinaryPaths, SharedAddress, SharedFolder, Spread
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import CounterReading, Event, now_ns
@@ -192,6 +192,19 @@ class NetnsFabric:
     def capabilities(self) -> Capabilities:
         """What it can do, and why not the rest. Found out when first asked for."""
         return capabilities.find(self.client, self._lab, cannot_mark=self._cannot_mark)
+
+    @property
+    def folder(self) -> SharedFolder:
+        """What programs on its nodes exchange files in: a tmpfs of the keeper's; see the protocol."""
+        inside = self.client.facts["directory"]
+        if not inside:
+            raise UnsupportedError(
+                "the nodes of this fabric share no folder",
+                where=self._name,
+                found="this machine refuses to mount a tmpfs",
+                remedy="run as root, or outside of a container that forbids mounts",
+            )
+        return SharedFolder(Path(inside), Path(f"/proc/{self.client.keeper_pid}/root", *Path(inside).parts[1:]))
 
     def host(self, name: str) -> NetnsHost:
         """The host of this name. Raises LabError with the nearest name."""
