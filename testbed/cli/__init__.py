@@ -14,6 +14,7 @@ from testbed.errors import BedError, nearest
 
 #: Command → module it is in. A module is imported when its command is used, so that no command pays for another.
 _COMMANDS: Final = {
+    "backend": "backend",
     "capture": "capture",
     "doctor": "doctor",
     "down": "fabrics",
@@ -29,10 +30,13 @@ _COMMANDS: Final = {
     "run": "run",
     "shell": "shell",
     "status": "fabrics",
+    "transceiver": "transceiver",
     "up": "fabrics",
+    "voice": "voice",
 }
 #: What ``testbed --help`` says of each, without importing any.
 _HELP: Final = {
+    "backend": "Run what a transceiver hands audio and events to.",
     "capture": "Show or record the packets on the ports of a fabric.",
     "doctor": "Tell what this machine can and cannot do.",
     "down": "End running fabrics.",
@@ -48,7 +52,9 @@ _HELP: Final = {
     "run": "Build a fabric, break it under probes, and measure what that cost.",
     "shell": "Open a shell, or run a command, on a node.",
     "status": "List the running fabrics.",
+    "transceiver": "Run a WebRTC transceiver behind relays.",
     "up": "Build a fabric and leave it running.",
+    "voice": "Make WebRTC calls, and check what comes back.",
 }
 
 #: As shells tell an end by SIGINT; not 1, which is a measured failure.

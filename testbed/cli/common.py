@@ -36,6 +36,21 @@ def require_linux() -> None:
         )
 
 
+def require_voice() -> None:
+    """Raise UnsupportedError where the packages of WebRTC are not installed, or not at the versions that are pinned."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    remedy = "pip install 'mrc-testbed[voice]'"
+    for name, pinned in (("aiortc", "1.16.0"), ("aiohttp", ""), ("websockets", "")):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            raise UnsupportedError(f"the Python package {name} is not installed", remedy=remedy) from None
+        if pinned and found != pinned:
+            # What aiortc keeps to itself is used, and may be otherwise in another version.
+            raise UnsupportedError(f"another version of {name}", found=found, expected=pinned, remedy=remedy)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A rich console that leaves names, numbers and brackets alone, and cuts no table to fit a pipe."""
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""As much of STUN (RFC 8489) as a relay needs, and what tests and load generators need to build.
+"""As much of STUN (RFC 8489) as relays and ICE-lite transceivers need, and what tests and load generators build.
 
 Reading is bounded: no length in the message is believed before it was held against what is there.
 """
@@ -18,15 +18,22 @@ MAGIC_COOKIE: Final = 0x2112A442
 HEADER_BYTES: Final = 20
 BINDING_REQUEST: Final = 0x0001
 BINDING_SUCCESS: Final = 0x0101
+BINDING_ERROR: Final = 0x0111
 USERNAME: Final = 0x0006
 MESSAGE_INTEGRITY: Final = 0x0008
+ERROR_CODE: Final = 0x0009
+UNKNOWN_ATTRIBUTES: Final = 0x000A
 XOR_MAPPED_ADDRESS: Final = 0x0020
 PRIORITY: Final = 0x0024
+USE_CANDIDATE: Final = 0x0025
 FINGERPRINT: Final = 0x8028
+ICE_CONTROLLED: Final = 0x8029
+ICE_CONTROLLING: Final = 0x802A
 #: RFC 8489 section 14.3: fewer than 509 bytes.
 MOST_USERNAME: Final = 508
 _MOST_ATTRIBUTES: Final = 64
 _FINGERPRINT_XOR: Final = 0x5354554E
+_FINGERPRINT_HEAD: Final = struct.pack(">HH", FINGERPRINT, 4)
 _HEADER: Final = struct.Struct(">HHI12s")
 
 
@@ -129,6 +136,33 @@ def message(kind: int, pairs: list[tuple[int, bytes]], transaction: bytes | None
         body += _attribute(MESSAGE_INTEGRITY, hmac.new(password.encode(), covered, hashlib.sha1).digest())
     covered = _HEADER.pack(kind, len(body) + 8, MAGIC_COOKIE, transaction) + body
     return covered + _attribute(FINGERPRINT, struct.pack(">I", zlib.crc32(covered) ^ _FINGERPRINT_XOR))
+
+
+def has_fingerprint(datagram: bytes) -> bool:
+    """Whether a message that :func:`message_type` took ends with a FINGERPRINT that fits (RFC 8489 section 14.7)."""
+    if len(datagram) < HEADER_BYTES + 8 or datagram[-8:-4] != _FINGERPRINT_HEAD:
+        return False
+    return int.from_bytes(datagram[-4:], "big") == zlib.crc32(datagram[:-8]) ^ _FINGERPRINT_XOR
+
+
+def has_integrity(datagram: bytes, at: int, password: str) -> bool:
+    """Whether the MESSAGE-INTEGRITY whose header is at ``at`` fits (RFC 8489 section 14.5); constant time."""
+    covered = datagram[:2] + struct.pack(">H", at + 24 - HEADER_BYTES) + datagram[4:at]
+    made = hmac.new(password.encode(), covered, hashlib.sha1).digest()
+    return hmac.compare_digest(made, datagram[at + 4 : at + 24])
+
+
+def xor_address(ip: bytes, port: int, transaction: bytes) -> bytes:
+    """The value of XOR-MAPPED-ADDRESS (RFC 8489 section 14.2). ``ip``: 4 or 16 bytes."""
+    mask = struct.pack(">I", MAGIC_COOKIE) + transaction
+    family = 1 if len(ip) == 4 else 2
+    xored = bytes(a ^ b for a, b in zip(ip, mask, strict=False))
+    return struct.pack(">BBH", 0, family, port ^ MAGIC_COOKIE >> 16) + xored
+
+
+def error_code(code: int, reason: str = "") -> bytes:
+    """The value of ERROR-CODE (RFC 8489 section 14.8)."""
+    return struct.pack(">HBB", 0, code // 100, code % 100) + reason.encode()
 
 
 def binding_request(ufrag: str, peer: str = "peer", password: str = "", transaction: bytes | None = None) -> bytes:

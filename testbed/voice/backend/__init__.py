@@ -1,0 +1,1 @@
+"""Backends: what a transceiver hands audio and events to, over WebSocket."""

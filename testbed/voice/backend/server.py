@@ -1,0 +1,69 @@
+"""A WebSocket server for one of the backends that ship. docs/voice.md has the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from testbed.errors import UsageError
+from testbed.voice.addresses import Address
+
+_MOST_MESSAGE: Final = 1 << 20
+_INTERRUPTED: Final = 128 + signal.SIGINT
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+async def send_event(call: ServerConnection, event: dict[str, Any]) -> None:
+    """Send an event to the transceiver."""
+    await call.send(json.dumps(event))
+
+
+async def run(name: str, handler: Handler, listen: Address, tell: Callable[[str], None]) -> int:
+    """Serve until a signal; returns the exit code. Raises UsageError.
+
+    Args:
+        name: of the backend.
+        handler: has one call each, from its first message on.
+        listen: where.
+        tell: takes a line when it is ready.
+    """
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(listen.pair)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            "the address cannot be bound", where=f"--listen {listen}", found=error.strerror or ""
+        ) from None
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    codes = [0]
+
+    def stopped(code: int) -> None:
+        codes.append(code)
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stopped, 0)
+    loop.add_signal_handler(signal.SIGINT, stopped, _INTERRUPTED)
+
+    async def one(call: ServerConnection) -> None:
+        try:
+            await handler(call)
+        except ConnectionClosed:
+            return
+
+    # Connections of a thousand calls may come at once.
+    async with serve(one, sock=sock, compression=None, max_size=_MOST_MESSAGE, backlog=1024):
+        tell(f"backend {os.getpid()}: {name} at ws://{Address.of(*sock.getsockname()[:2])}/")
+        await stop.wait()
+    return codes[-1]

@@ -1,0 +1,337 @@
+"""One call from a client's side: aiortc for ICE, DTLS, SRTP and SCTP; RTP and its playout are as the transceiver's.
+
+So each packet is seen when it comes, and what is heard is what a small jitter buffer makes of it, not aiortc's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urljoin
+
+import aiohttp
+from aiortc import RTCPeerConnection, RTCSessionDescription
+
+from testbed.errors import BedError, InfrastructureError
+from testbed.voice.client.signal import Ear, Signal
+from testbed.voice.media.pace import pace
+from testbed.voice.media.packets import Packet, RtpError
+from testbed.voice.media.rtcp import Reports
+from testbed.voice.media.streams import Incoming, Logging, Outgoing
+from testbed.voice.rtplog import End, Step, Way
+
+_MESSAGE_EVERY: Final = 10
+_HTTP_S: Final = 15.0
+_WATCH_S: Final = 20
+_WATCHING: Final = aiohttp.ClientTimeout(_WATCH_S + 10)
+_MOST_ERROR: Final = 300
+_OPUS: Final = re.compile(r"^a=rtpmap:(\d+) opus/48000/2\r?$", re.MULTILINE)
+_END_WORDS: Final = {End.HERE: "here", End.TOLD: "told", End.SILENT: "silent", End.FAILED: "failed"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What call to make.
+
+    Attributes:
+        url: of the transceiver's `calls`.
+        setup_s: how long setting up may take.
+        data: whether messages are sent too.
+    """
+
+    url: str
+    setup_s: float = 20.0
+    data: bool = True
+
+
+class Caller:
+    """One call. :meth:`connect`, then :meth:`close`; :meth:`summary` at any time."""
+
+    def __init__(self, plan: Plan, number: int, logging: Logging | None) -> None:
+        self._plan, self._number, self._logging = plan, number, logging
+        self.signal, self.ear = Signal(seed=number + 1), Ear()
+        self._connection = RTCPeerConnection()
+        self._steps: dict[str, float] = {}
+        self._location = ""
+        self._incoming: Incoming | None = None
+        self._outgoing: Outgoing | None = None
+        self._reports: Reports | None = None
+        self._dtls: Any = None
+        self._channel: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.reason = ""
+        self._messages: dict[str, float] = {}
+        self._round_trips: list[float] = []
+        self._unexpected_messages = 0
+        self._sent = 0
+        self.error = ""
+        self.end: End | None = None
+        self.over = asyncio.Event()
+
+    async def connect(self, http: aiohttp.ClientSession) -> None:
+        """Set the call up and begin to send. Raises InfrastructureError."""
+        connection = self._connection
+        transceiver = connection.addTransceiver("audio", direction="sendrecv")
+        # What aiortc would do with RTP is done here.
+        for end, name in ((transceiver.sender, "send"), (transceiver.receiver, "receive")):
+            setattr(end, name, _nothing)
+        if self._plan.data:
+            self._channel = connection.createDataChannel("events")
+            self._channel.on("message", self._message)
+        connected = asyncio.Event()
+        connection.on("connectionstatechange", lambda: self._changed(connected))
+        connection.on("iceconnectionstatechange", self._ice_changed)
+        try:
+            async with asyncio.timeout(self._plan.setup_s):
+                await connection.setLocalDescription(await connection.createOffer())
+                self._step(Step.BEGUN)
+                answer = await self._offer(http, connection.localDescription.sdp)
+                self._step(Step.ANSWERED)
+                payload_type = _OPUS.search(answer)
+                if payload_type is None:
+                    raise InfrastructureError("the answer has no Opus", where=self._plan.url)
+                self._incoming = Incoming(int(payload_type[1]), self._logging)
+                ssrc = transceiver.sender._ssrc  # noqa: SLF001 - aiortc at the version that is pinned
+                self._outgoing = Outgoing(int(payload_type[1]), self._logging, ssrc)
+                self._reports = Reports(self._incoming, self._outgoing, f"caller-{self._number}")
+                self._dtls = transceiver.sender.transport
+                self._dtls._handle_rtp_data = self._rtp  # noqa: SLF001
+                self._dtls._handle_rtcp_data = self._rtcp  # noqa: SLF001
+                await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+                await connected.wait()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._ended(End.FAILED)
+            raise InfrastructureError(
+                "the call does not come about", where=self._plan.url, found=f"{type(error).__name__}: {error}"[:200]
+            ) from None
+        if self.over.is_set():
+            raise InfrastructureError("the call ended before it had begun", where=self._plan.url)
+        self._tasks = [
+            asyncio.create_task(pace(self._tick, self._outgoing.skip)),
+            asyncio.create_task(self._watch(http)),
+        ]
+
+    async def close(self, http: aiohttp.ClientSession) -> None:
+        """End it, and have the transceiver know."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.over.is_set():
+            self._ended(End.HERE)
+            if self._reports is not None and self._dtls.state == "connected":
+                with contextlib.suppress(ConnectionError):
+                    await self._dtls._send_rtp(self._reports.goodbye())  # noqa: SLF001
+        await self._connection.close()
+        if self._location:
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                await http.delete(self._location, timeout=aiohttp.ClientTimeout(2))
+
+    def summary(self) -> dict[str, Any]:
+        """All there is to tell; null is not known."""
+        likeness = self.ear.likeness(self.signal)
+        incoming, outgoing = self._incoming, self._outgoing
+        reception = incoming.reception if incoming else None
+        trips = sorted(self._round_trips)
+        return {
+            "call": self._number,
+            "ended": _END_WORDS[self.end] if self.end is not None else None,
+            "error": self.error or None,
+            "reason": self.reason or None,
+            "set_up_s": {name: round(at, 4) for name, at in self._steps.items()},
+            "sent": outgoing.packets if outgoing else 0,
+            "received": reception.received if reception else 0,
+            "expected": reception.expected if reception else None,
+            "jitter_ms": reception.jitter / 48 if reception else None,
+            "frames": {name: getattr(incoming.tally, name) for name in type(incoming.tally).__slots__}
+            if incoming
+            else None,
+            "compared": likeness.compared,
+            "matched": likeness.matched if likeness.compared else None,
+            "delay_ms": likeness.delay_ms if likeness.compared else None,
+            "longest_quiet_ms": likeness.longest_quiet_ms,
+            "tone_440_hz": self.ear.share(440.0),
+            "messages_sent": self._sent,
+            "messages_returned": len(trips),
+            "messages_unexpected": self._unexpected_messages,
+            "message_round_trip_ms": trips[len(trips) // 2] * 1000 if trips else None,
+            "rtcp_round_trip_ms": self._reports.round_trip_s * 1000
+            if self._reports and self._reports.round_trip_s is not None
+            else None,
+        }
+
+    async def _offer(self, http: aiohttp.ClientSession, offer: str) -> str:
+        async with http.post(
+            self._plan.url,
+            data=offer.encode(),
+            headers={"Content-Type": "application/sdp"},
+            timeout=aiohttp.ClientTimeout(_HTTP_S),
+        ) as response:
+            text = await response.text()
+            if response.status != 201:
+                raise InfrastructureError(
+                    "the transceiver refuses the offer",
+                    where=self._plan.url,
+                    found=f"HTTP {response.status}: {text[:_MOST_ERROR]}",
+                )
+            self._location = urljoin(self._plan.url, response.headers["Location"])
+            return text
+
+    async def _watch(self, http: aiohttp.ClientSession) -> None:
+        """Ask the transceiver to say when the call is over: its engine may die, and then sends nothing any more."""
+        while not self.over.is_set():
+            try:
+                async with http.get(f"{self._location}?wait={_WATCH_S}", timeout=_WATCHING) as response:
+                    said = await response.json() if response.status == 200 else {"state": "ended", "reason": "unknown"}
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+                # Nobody signals there any more; consent says whether the call is.
+                return
+            if said.get("state") == "ended":
+                self.reason = str(said.get("reason"))
+                self._ended(End.TOLD)
+
+    def _tick(self) -> None:
+        assert self._incoming is not None
+        assert self._outgoing is not None
+        assert self._reports is not None
+        now = time.monotonic_ns()
+        if self._incoming.reception is not None:
+            self.ear.hear(self._incoming.take(now), self.signal.frames)
+        _soon(self._send(self._outgoing.packet(self.signal.frame())))
+        report = self._reports.due()
+        if report is not None:
+            _soon(self._send(report))
+        if self.signal.frames % _MESSAGE_EVERY == 0 and self._channel and self._channel.readyState == "open":
+            text = f"{self._number}-{self._sent}"
+            self._messages[text] = time.monotonic()
+            self._sent += 1
+            self._channel.send(text)
+
+    async def _send(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self._dtls._send_rtp(data)  # noqa: SLF001
+
+    async def _rtp(self, data: bytes, arrival_time_ms: int) -> None:  # noqa: ARG002 - aiortc's signature
+        assert self._incoming is not None
+        now = time.monotonic_ns()
+        try:
+            packet = Packet.parse(data)
+        except RtpError:
+            return
+        if self._incoming.reception is None:
+            self._step(Step.MEDIA)
+        if self._logging:
+            self._logging.log.packet(
+                Way.RECEIVED,
+                self._logging.call,
+                packet.ssrc,
+                packet.seq,
+                packet.timestamp,
+                len(data),
+                payload_type=packet.payload_type,
+                t_ns=now,
+            )
+        self._incoming.put(packet, now)
+
+    async def _rtcp(self, data: bytes) -> None:
+        if self._reports is not None:
+            self._reports.read(data)
+
+    def _message(self, text: str | bytes) -> None:
+        began = self._messages.pop(text, None) if isinstance(text, str) else None
+        if began is None:
+            self._unexpected_messages += 1
+        else:
+            self._round_trips.append(time.monotonic() - began)
+
+    def _ice_changed(self) -> None:
+        if self._connection.iceConnectionState == "completed":
+            self._step(Step.CHECKED)
+
+    def _changed(self, connected: asyncio.Event) -> None:
+        state = self._connection.connectionState
+        if state == "connected":
+            self._step(Step.SECURED)
+            connected.set()
+        elif state in ("failed", "closed"):
+            # DTLS that the other side closed leaves ICE as it was.
+            told = self._dtls is not None and self._dtls.state == "closed"
+            silent = self._connection.iceConnectionState in ("failed", "closed")
+            self._ended(End.SILENT if silent else End.TOLD if told else End.FAILED)
+            connected.set()
+
+    def _ended(self, end: End) -> None:
+        if self.end is None:
+            self.end = end
+            self._step(Step.ENDED, int(end))
+            self.over.set()
+
+    def _step(self, step: Step, value: int = 0) -> None:
+        now = time.monotonic()
+        if step is Step.BEGUN:
+            self._began_s = now
+        self._steps.setdefault(step.name.lower(), now - getattr(self, "_began_s", now))
+        if self._logging:
+            ssrc = self._outgoing.ssrc if self._outgoing else 0
+            self._logging.log.event(step, self._logging.call, ssrc=ssrc, value=value)
+
+
+async def _nothing(_parameters: Any) -> None:
+    """In the place of what aiortc would start."""
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _soon(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def call(
+    plan: Plan,
+    calls: int,
+    seconds: float,
+    logs: Callable[[int], Logging | None],
+    ready: Callable[[int], None],
+    stop: asyncio.Event,
+) -> list[dict[str, Any]]:
+    """Make calls, hold them for a time or until ``stop``, and tell how each was.
+
+    Args:
+        plan: what each is.
+        calls: how many at once.
+        seconds: from when all are set up or have failed.
+        logs: where rows of each go, by its number.
+        ready: told how many are set up, when it is clear of all.
+        stop: ends them before.
+    """
+    callers = [Caller(plan, number, logs(number)) for number in range(calls)]
+    async with aiohttp.ClientSession() as http:
+        await asyncio.gather(*(_connect(caller, http) for caller in callers))
+        live = [caller for caller in callers if not caller.over.is_set()]
+        ready(len(live))
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait()), asyncio.create_task(_all(live))]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        await asyncio.gather(*(caller.close(http) for caller in callers))
+    return [caller.summary() for caller in callers]
+
+
+async def _connect(caller: Caller, http: aiohttp.ClientSession) -> None:
+    try:
+        await caller.connect(http)
+    except BedError as error:
+        caller.error = str(error)
+
+
+async def _all(callers: list[Caller]) -> None:
+    for caller in callers:
+        await caller.over.wait()

@@ -1,0 +1,1 @@
+"""The transceiver: standard WebRTC behind relays, audio and events to a backend."""
