@@ -36,6 +36,7 @@ def voice() -> None:
     "--least", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="The part of it that has to be right."
 )
 @click.option("--no-data", is_flag=True, help="Without a data channel.")
+@click.option("--bind", metavar="ADDR", help="Call from this address alone; by default from all there are.")
 @click.option("--log", metavar="DIR", help="Write what is seen of RTP there.")
 @json_option
 def call(
@@ -46,6 +47,7 @@ def call(
     expect: str,
     least: float,
     no_data: bool,
+    bind: str | None,
     log: str | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,10 @@ def call(
 
     if not url.startswith(("http://", "https://")):
         raise UsageError("this is no URL", where="URL", found=url[:60], expected="such as http://192.0.2.1:8080/calls")
+    if bind is not None:
+        from testbed.voice.client.caller import only_from
+
+        only_from(bind)
     plan = Plan(url, setup, data=not no_data)
     found = asyncio.run(_calls(plan, calls, seconds, Path(log) if log else None))
     right = [_right(each, expect, least, messages=not no_data) for each in found]

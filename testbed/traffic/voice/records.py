@@ -93,10 +93,15 @@ class _Side:
         side.heard = [int(ssrc) for ssrc in np.unique(received["ssrc"])]
         return side
 
-    def step(self, step: Step) -> int | None:
-        """When it was taken first, CLOCK_MONOTONIC."""
+    def time_of(self, step: Step) -> int | None:
+        """When it was taken first, CLOCK_MONOTONIC; None where it was not."""
         found = self.events["t_ns"][self.events["step"] == step]
         return int(found[0]) if len(found) else None
+
+    def step(self, step: Step, otherwise: int) -> int:
+        """The same, with another time where it was not."""
+        found = self.time_of(step)
+        return otherwise if found is None else found
 
     @property
     def end(self) -> End | None:
@@ -116,7 +121,7 @@ def put_together(clients: Sequence[Recorded], transceivers: Sequence[Recorded]) 
     # One offset for all: they are on one machine, and its clocks drift apart by less than a log tells.
     offset = next((each.realtime_offset_ns for each in (*clients, *transceivers)), 0)
     sides = [side for recorded in clients for side in _Side.all_of(recorded)]
-    sides.sort(key=lambda side: side.step(Step.BEGUN) or side.last_ns)
+    sides.sort(key=lambda side: side.step(Step.BEGUN, side.last_ns))
     others = [side for recorded in transceivers for side in _Side.all_of(recorded)]
     made = _Making(offset)
     for number, side in enumerate(sides):
@@ -138,11 +143,11 @@ class _Making:
 
     def add(self, name: str, client: _Side, other: _Side | None) -> None:
         """A call; ``other``: the transceiver's side, None where none heard of it or was heard."""
-        begun, secured = client.step(Step.BEGUN), client.step(Step.SECURED)
+        begun, secured = client.time_of(Step.BEGUN), client.time_of(Step.SECURED)
         both = secured
         if secured is not None and other is not None:
-            both = max(secured, other.step(Step.SECURED) or secured)
-        ended = client.step(Step.ENDED) or client.last_ns
+            both = max(secured, other.step(Step.SECURED, secured))
+        ended = client.step(Step.ENDED, client.last_ns)
         began = both if both is not None else ended
         setup = secured - begun if secured is not None and begun is not None else None
         self._calls.append(Call(name, setup, client.end, began + self._offset, ended + self._offset))
