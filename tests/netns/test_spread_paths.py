@@ -267,3 +267,58 @@ def test_paths_of_a_killed_process_are_gone(tiny: NetnsFabric) -> None:
             holder.kill()
             holder.wait(10)
         wait_until(lambda: not tiny.check(), "what a killed process left to be gone")
+
+
+@pytest.mark.parametrize("spread", list(Spread))
+def test_a_shared_address_is_moved_and_comes_back_also_when_who_moved_it_dies(up, spread: Spread) -> None:  # type: ignore[no-untyped-def]
+    fabric: NetnsFabric = up("name: three\nplanes: 2\nt0_per_plane: 3\nt1_per_plane: 1\nhosts_per_t0: 1\n")
+    faults = Faults(fabric)
+    pairs = (PAIR, (SRC, "h2"), (DST, "h2"))
+    chosen = {pair: fabric.addresses.evs(*pair)[: 1 if spread is Spread.PINNED else None] for pair in pairs}
+    address = fabric.addresses.shared_address()
+    script = str(Path(__file__).with_name("udp_flows.py"))
+
+    def reached() -> str:
+        """Which holder eight packets come to."""
+        takers = {
+            host: fabric.host(host).popen([sys.executable, script, "take", str(PORT), "8"], ready=Ready(line="ready"))
+            for host in ("h1", "h2")
+        }
+        fabric.host(SRC).run([sys.executable, "-c", ONE_WAY, str(address), str(PORT)])
+        wait_until(lambda: any(each.poll() == 0 for each in takers.values()), "somebody has got them")
+        (got,) = (host for host, each in takers.items() if each.poll() == 0)
+        for each in takers.values():
+            each.signal(signal.SIGKILL)
+            each.wait(10)
+        return got
+
+    with left_as_it_was(fabric), fabric.spread_paths(chosen, spread, (SharedAddress(address, ("h2", "h1")),)):
+        assert reached() == "h2"
+        with faults.move_address(address, "h1") as moved, faults.nic_port_down(f"{SRC}:p0") as down:
+            moved.wait("moved")
+            down.wait("carrier lost")
+            if spread is not Spread.PINNED:
+                assert reached() == "h1"
+            assert fabric.check(beside_faults=True) == []
+            assert any("encap seg6" in line for line in fabric.check())
+        assert fabric.check() == []
+        assert reached() == "h2"
+        with faults.move_address(address, "h1"), faults.move_address(address, "h2") as again:
+            again.wait("moved")
+            assert reached() == "h2"
+        with pytest.raises(UsageError, match="does not hold"):
+            faults.move_address(address, SRC).__enter__().wait("moved")
+        with pytest.raises(UsageError, match="no hosts share"):
+            faults.move_address(fabric.addresses.nic_address(DST), "h1").__enter__().wait("moved")
+
+
+def test_a_moved_address_of_paths_that_have_ended_leaves_nothing(tiny: NetnsFabric) -> None:
+    address = tiny.addresses.shared_address()
+    stack = contextlib.ExitStack()
+    # Nobody but its holders is there: it has no route at all, and goes all the same.
+    with (
+        left_as_it_was(tiny),
+        stack,
+        tiny.spread_paths({PAIR: evs(tiny)}, Spread.SPRAYED, (SharedAddress(address, (SRC, DST)),)),
+    ):
+        stack.enter_context(Faults(tiny).move_address(address, DST)).wait("moved")
