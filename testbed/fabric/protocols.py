@@ -237,7 +237,7 @@ class Spread(StrEnum):
     """How ordinary IPv6 is spread over the paths of a pair.
 
     PINNED: one path. HASHED: each flow takes one of several, by a hash of its addresses, protocol and ports. SPRAYED:
-    each packet takes the next of several in turn, whatever flow it is of.
+    each packet takes one of several at random, whatever flow it is of.
     """
 
     PINNED = "pinned"
@@ -352,8 +352,7 @@ class Fabric(Protocol):
         away the host knows nothing.
 
         Args:
-            evs: (source, destination) → EVs, in the order in which they are taken in turn. A direction left out takes
-                those of the other.
+            evs: (source, destination) → EVs. A direction left out takes those of the other.
             spread: how.
             shared: addresses that these hosts hold as well; every other source of ``evs`` needs EVs to each holder.
 

@@ -110,7 +110,7 @@ def _destination(fabric: NetnsFabric, usids: tuple[int, ...]) -> str:
     return str(IPv6Address(block | sum(usid << 80 - 16 * place for place, usid in enumerate((*usids, ORDINARY)))))
 
 
-def test_sprayed_packets_of_one_flow_take_every_path_in_turn_both_ways(tiny: NetnsFabric) -> None:
+def test_sprayed_packets_of_one_flow_take_every_path_both_ways(tiny: NetnsFabric) -> None:
     with (
         left_as_it_was(tiny),
         echoing(tiny, DST),
@@ -120,8 +120,10 @@ def test_sprayed_packets_of_one_flow_take_every_path_in_turn_both_ways(tiny: Net
     ):
         assert tiny.check() == []
         assert send(tiny, 1, 200) == {"sent": 200, "back": 200, "refused": 0}
-    assert out == dict.fromkeys(tiny.addresses.evs(*PAIR), 50)
-    assert back == dict.fromkeys(tiny.addresses.evs(*BACK), 50)
+    for seen in (out, back):
+        assert sum(seen.values()) == 200
+        # 50 of each are to be expected; as few as this on one path are so once in a million runs.
+        assert min(seen.values()) >= 22
 
 
 def test_hashed_packets_of_one_flow_take_one_path_and_flows_take_several(tiny: NetnsFabric) -> None:

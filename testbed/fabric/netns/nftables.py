@@ -216,9 +216,9 @@ def mark(value: int) -> bytes:
     return _load(struct.pack("=I", value)) + _numbers("meta", (3, _REGISTER), (2, _META_MARK))
 
 
-def mark_in_turn(first: int, count: int) -> bytes:
-    """Set the marks of packets to ``first``, ``first`` + 1, … in turn, ``count`` different ones."""
-    numgen = _numbers("numgen", (1, _REGISTER), (2, count), (3, 0), (4, first))
+def mark_at_random(first: int, count: int) -> bytes:
+    """Set the mark of each packet to one of ``count`` numbers from ``first`` on, at random."""
+    numgen = _numbers("numgen", (1, _REGISTER), (2, count), (3, 1), (4, first))
     return numgen + _numbers("meta", (3, _REGISTER), (2, _META_MARK))
 
 

@@ -1,7 +1,7 @@
 """Ordinary IPv6 over a fabric of namespaces: encapsulation routes on hosts, for as long as somebody needs them.
 
 Over several paths the kernel itself chooses per flow, by a hash, among the next hops of one route. Per packet it
-cannot: there nf_tables gives each packet that leaves a mark in turn, and each mark has a rule and a table with the
+cannot: there nf_tables gives each packet that leaves a random mark, and each mark has a rule and a table with the
 route of one path. Where the host's own port is down and it cannot be used, the lookup goes on to the route above.
 """
 

@@ -83,7 +83,7 @@ def rule(entry: MarkRule, *, delete: bool = False) -> bytes:
 
 
 def marking(table: str, counts: Sequence[tuple[bytes, int]], first: int) -> list[bytes]:
-    """Give every packet that leaves this namespace for an address one of so many marks, in turn.
+    """Give every packet that leaves this namespace for an address one of so many marks, at random.
 
     Args:
         table: name of the nf_tables table that does it, which must not be there.
@@ -93,7 +93,7 @@ def marking(table: str, counts: Sequence[tuple[bytes, int]], first: int) -> list
     requests = [nft.table(table, exclusive=True, family=nft.IPV6), nft.rerouting_chain(table, _CHAIN)]
     for address, count in counts:
         to_it = nft.header(_DESTINATION, _ADDRESS_BYTES) + nft.equal(address)
-        requests.append(nft.rule(table, _CHAIN, to_it + nft.mark_in_turn(first, count), nft.IPV6))
+        requests.append(nft.rule(table, _CHAIN, to_it + nft.mark_at_random(first, count), nft.IPV6))
     return requests
 
 

@@ -85,6 +85,7 @@ class Cast:
         for process in self._everybody():
             with contextlib.suppress(InfrastructureError):
                 process.signal(signal.SIGKILL)
+                process.wait(_GRACE_S)
         self._stack.close()
 
     @property
