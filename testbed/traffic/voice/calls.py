@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -126,8 +126,10 @@ class VoiceCalls:
         return self._counted
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[VoiceCalls]:
+    def running(self, *, before_the_end: Callable[[Cast], None] = lambda _: None) -> Iterator[VoiceCalls]:
         """Hold the calls while the block runs.
+
+        ``before_the_end``: called when they are hung up, and all else still runs.
 
         The block is entered once every client has set its calls up, or has failed to; at least one must be up. After it
         they are hung up, everything is ended, and what both ends have written is put together. If the block raises,
@@ -156,6 +158,7 @@ class VoiceCalls:
                 told = cast.hang_up()
                 clock = (began, ClockReading.take())
                 left = PressureReading.take().since(pressure)
+                before_the_end(cast)
                 cast.dismiss()
                 records = put_together(*(read(folder) for folder in cast.logs))
             self._counted = self._count(before)

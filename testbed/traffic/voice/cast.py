@@ -206,6 +206,7 @@ class Cast:
         argv = ["transceiver", "run"]
         for name in ("listen", "http", "relay", "cluster", "number", "keys", "backend", "log"):
             argv += [f"--{name}", env[f"VOICE_{name.upper()}"]]
+        argv += ["--metrics", self._at(host, places.METRICS_PORT)]
         return self._role("transceiver", host, argv, env, r"^transceiver \d+: signalling")
 
     def _start_backend(self) -> Process:
