@@ -121,7 +121,8 @@ def _account(lab: Lab, flows: VoiceCalls, drops: Sequence[Drop]) -> Accounts:
     """The ledger of all that hosts sent: no program counts what its kernel sends for TCP, so kernels are believed."""
     counted = flows.counted
     ledger = draw_up(lab, counted.before, counted.after, counted.hosts, smallest=counted.smallest, extra=drops)
-    return Accounts(replace(ledger, sent=ledger.others_sent, delivered=ledger.others_received), ())
+    whole = replace(ledger, sent=ledger.others_sent, delivered=ledger.others_received, others_sent=0, others_received=0)
+    return Accounts(whole, ())
 
 
 def _packet_bytes(samples: Samples) -> int:
@@ -140,12 +141,12 @@ def _window_ns(samples: Samples) -> int:
 def _consequences(
     samples: Samples, directions: Sequence[str], fault: FaultScope, window_ns: int, report: Report
 ) -> Iterator[Figure]:
-    """Failover of each direction: from the fault to RTP arriving as it was sent, to 90%."""
+    """Failover of each direction and of both: from the fault to RTP arriving as it was sent, to 90%."""
     hit = fault.observed
     if hit is None:
         return
-    for name in dict.fromkeys(directions):
-        flows = [number for number, direction in enumerate(directions) if direction == name]
+    for name in ("all", *dict.fromkeys(directions)):
+        flows = [number for number, direction in enumerate(directions) if name in ("all", direction)]
         own = samples_of(samples, flows)
         if len(own.sent) < 2:
             continue
