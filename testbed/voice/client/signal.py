@@ -1,14 +1,16 @@
 """A signal that is known frame by frame, and how it is found again in what comes back.
 
 It is a row of tones of 100 ms, which one when is given by a seed: each second of it is found at one place only. What
-comes back is compared frame by frame by the frequency that is strongest in it, which coding and concealment leave.
+comes back is compared frame by frame by the frequency that is strongest in it, which coding and concealment leave; in
+pieces of a second, each where it fits best, since every jitter buffer between changes the delay. Of another signal a
+third fits by chance.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,19 @@ _AMPLITUDE: Final = 9000
 #: Of all energy of a frame, what the strongest frequency and its neighbours have where it is a tone.
 _PURE: Final = 0.5
 _QUIET: Final = 200.0
-_MOST_DELAY_S: Final = 4.0
+_MOST_DELAY: Final = 4000 // FRAME_MS
+_PIECE: Final = 1000 // FRAME_MS
 _NONE: Final = -1
 _BINS_HZ: Final = RATE / SAMPLES
+
+
+class Sent(Protocol):
+    """What something heard is compared with."""
+
+    frames: int
+
+    def tone(self, frame: int) -> int:
+        """Which tone a frame is of."""
 
 
 class Signal:
@@ -63,7 +75,7 @@ class Likeness:
     Attributes:
         compared: frames.
         matched: of these, those of the right tone, 0 to 1.
-        delay_ms: by which they match best; its resolution is a frame.
+        delay_ms: the median of those at which pieces fit best; its resolution is a frame.
         longest_quiet_ms: after the first that was not quiet.
     """
 
@@ -86,24 +98,28 @@ class Ear:
         assert len(pcm) == FRAME_BYTES
         samples = np.frombuffer(pcm, "<i2").astype(np.float64)
         self._loud.append(bool(np.sqrt(np.mean(samples**2)) > _QUIET))
-        self._tones.append(_nearest(strongest(samples)) if self._loud[-1] else _NONE)
+        self._tones.append(nearest(strongest(samples)) if self._loud[-1] else _NONE)
         self._at.append(at_frame)
 
-    def likeness(self, signal: Signal) -> Likeness:
+    def likeness(self, signal: Sent) -> Likeness:
         """Compare with a signal."""
-        heard, at = np.array(self._tones, int), np.array(self._at, int)
         sent = np.array([signal.tone(frame) for frame in range(signal.frames)], int)
-        best = (0.0, 0, 0)
-        for delay in range(int(_MOST_DELAY_S * 1000 / FRAME_MS)):
-            found = _match(sent, heard, at - delay)
-            if found[1] > 0 and (found[0], found[1]) > best[:2]:
-                best = (found[0], found[1], delay)
-        return Likeness(best[1], best[0], float(best[2] * FRAME_MS), self._longest_quiet())
+        heard, at = np.array(self._tones, int), np.array(self._at, int)
+        begin = self._loud.index(True) if True in self._loud else len(heard)
+        pieces = [
+            _best(sent, heard[start : start + _PIECE], at[start : start + _PIECE])
+            for start in range(begin, len(heard) - _PIECE + 1, _PIECE)
+        ]
+        compared = sum(count for _, count, _ in pieces)
+        matched = sum(right for right, _, _ in pieces) / compared if compared else 0.0
+        delays = sorted(delay for _, count, delay in pieces if count)
+        delay = delays[len(delays) // 2] if delays else 0
+        return Likeness(compared, matched, float(delay * FRAME_MS), self._longest_quiet())
 
     def share(self, hertz: float) -> float:
         """The part of loud frames whose strongest tone is nearest to a frequency, 0 to 1."""
         loud = [tone for tone, is_loud in zip(self._tones, self._loud, strict=True) if is_loud]
-        return sum(tone == _nearest(hertz) for tone in loud) / len(loud) if loud else 0.0
+        return sum(tone == nearest(hertz) for tone in loud) / len(loud) if loud else 0.0
 
     def _longest_quiet(self) -> float:
         if True not in self._loud:
@@ -115,14 +131,30 @@ class Ear:
         return float(longest * FRAME_MS)
 
 
-def _match(sent: npt.NDArray[np.int64], heard: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> tuple[float, int]:
-    """Part of frames of the right tone, and how many were compared: those in the middle of a tone only."""
-    inside = (at >= 1) & (at < len(sent) - 1)
-    places = at[inside]
-    middle = (sent[places - 1] == sent[places]) & (sent[places + 1] == sent[places])
-    if middle.sum() < 2 * _FRAMES_PER_TONE:
-        return 0.0, 0
-    return float(np.mean(heard[inside][middle] == sent[places][middle])), int(middle.sum())
+def _best(
+    sent: npt.NDArray[np.int64], heard: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
+) -> tuple[int, int, int]:
+    """Where a piece fits best: how many frames are of the right tone, of how many, at which delay in frames."""
+    found: list[tuple[float, int, int, int]] = []
+    for delay in range(_MOST_DELAY):
+        places = at - delay
+        inside = (places >= 1) & (places < len(sent) - 1)
+        places = places[inside]
+        # Of a frame between two tones nobody can say which it is.
+        middle = (sent[places - 1] == sent[places]) & (sent[places + 1] == sent[places])
+        right, count = int((heard[inside][middle] == sent[places][middle]).sum()), int(middle.sum())
+        if count >= _PIECE // 4:
+            found.append((right / count, right, count, delay))
+    if not found:
+        return 0, 0, 0
+    # Because of what is left out, a delay fits as well as the one before and the one after it.
+    best = [each for each in found if each[0] == max(found)[0]]
+    return best[len(best) // 2][1:]
+
+
+def tones(pcm: npt.NDArray[np.float64]) -> list[int]:
+    """The tone of each whole frame of PCM of :data:`RATE`; numbers outside of the signal's for what is none."""
+    return [nearest(strongest(pcm[at : at + SAMPLES])) for at in range(0, len(pcm) - SAMPLES + 1, SAMPLES)]
 
 
 def strongest(samples: npt.NDArray[np.float64]) -> float:
@@ -135,6 +167,6 @@ def strongest(samples: npt.NDArray[np.float64]) -> float:
     return peak * _BINS_HZ
 
 
-def _nearest(hertz: float) -> int:
+def nearest(hertz: float) -> int:
     """The tone nearest to a frequency; numbers outside of the signal's for others."""
     return round((hertz - _LOWEST_HZ) / _STEP_HZ) if hertz else _NONE - _TONES

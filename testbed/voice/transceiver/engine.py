@@ -45,7 +45,8 @@ _BAD_REQUEST, _UNAVAILABLE = 400, 503
 class Engine:
     """All calls of a transceiver."""
 
-    def __init__(self, wire: Wire, sock: socket.socket, task: Task, keys: Keys) -> None:
+    def __init__(self, wire: Wire, sock: socket.socket, task: Task, keys: Keys, over: list[Credentials]) -> None:
+        """``over``: calls of the engine before this one, whose clients are to be told."""
         self._wire, self._task = wire, task
         self.figures = Figures()
         self._mux = Mux(sock, keys, task.cluster, task.transceiver, self.figures)
@@ -60,6 +61,8 @@ class Engine:
         self._calls: dict[str, Call] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._number = 0
+        for each in over:
+            self._mux.over(each)
         asyncio.get_running_loop().add_reader(sock, self._mux.read)
 
     async def run(self) -> None:
@@ -84,9 +87,6 @@ class Engine:
             call = self._calls.get(message["call"])
             if call is not None:
                 call.end(message["reason"])
-        elif what == "over":
-            for each in message["calls"]:
-                self._mux.over(Credentials(each["ufrag"], each["password"]))
         elif what == "keys":
             self._mux.keys = Keys.from_json(message["keys"], "supervisor", relay=False)
         elif what == "figures":
@@ -167,7 +167,9 @@ async def _serve(control: socket.socket, udp: socket.socket) -> None:
     first = await wire.hear()
     if first is None:
         return
-    engine = Engine(wire, udp, Task.from_json(first["task"]), Keys.from_json(first["keys"], "supervisor", relay=False))
+    over = [Credentials(each["ufrag"], each["password"]) for each in first["over"]]
+    keys = Keys.from_json(first["keys"], "supervisor", relay=False)
+    engine = Engine(wire, udp, Task.from_json(first["task"]), keys, over)
     # What is there now is there for good: a look through all of it would hold calls up.
     gc.collect()
     gc.freeze()

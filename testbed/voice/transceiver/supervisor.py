@@ -215,13 +215,12 @@ class Supervisor:
             )
         self._engine = engine
         wire = await Wire.over(ours)
-        wire.say({"task": Task.of(self._options).to_json(), "keys": self._keys.to_json()})
+        told = [{"ufrag": each.ufrag, "password": each.password} for each in over]
+        wire.say({"task": Task.of(self._options).to_json(), "keys": self._keys.to_json(), "over": told})
         try:
             async with asyncio.timeout(_START_S):
                 ready = await wire.hear()
             if ready is not None:
-                told = [{"ufrag": each.ufrag, "password": each.password} for each in over]
-                wire.say({"do": "over", "calls": told})
                 self._wire = wire
                 self._starts += 1
                 if self._starts == 1:

@@ -7,8 +7,8 @@ import json
 import socket
 from typing import Any, Final, Self
 
-#: An offer of 64 KiB, each byte of it escaped, fits.
-_MOST_LINE: Final = 1 << 20
+#: An offer of 64 KiB, each byte of it escaped, fits; and what a hundred thousand calls that are over have proven.
+_MOST_LINE: Final = 1 << 24
 
 
 class Wire:

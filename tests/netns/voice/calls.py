@@ -184,3 +184,34 @@ def scene(directory: Path, *options: str, backend: str = "echo", public: str = P
         transceiver = TransceiverProcess(directory, keys, served.told[1], [through or made.public], *options)
         opened.callback(transceiver.close)
         yield Scene(made, transceiver, served, directory, keys)
+
+
+@contextmanager
+def program(module: str, *arguments: str, ready: str = "connected") -> Iterator[subprocess.Popen[str]]:
+    """A client that is a module of the tests, from when it says that it is connected; it ends when its input does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    try:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.strip() == ready:
+                break
+        else:
+            raise AssertionError("".join(lines))
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,152 @@
+"""Calls by libwebrtc and by Chromium: that these hold a call is what a transceiver is for."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from testbed.voice import rtplog
+from testbed.voice.client.signal import Ear, tones
+from testbed.voice.media.opus import FRAME_BYTES
+from testbed.voice.rtplog import Way
+from tests.netns.voice import chromium
+from tests.netns.voice.calls import PUBLIC, ask, program, scene
+from tests.netns.voice.relays import RelayProcess
+from tests.netns.voice.within import isolated
+from tests.netns.waiting import wait_until
+
+_NO_WRTC = "" if importlib.util.find_spec("webrtc") else "not run: wrtc is not installed; pip install wrtc==0.1.0"
+_NO_CHROMIUM = chromium.missing()
+with_wrtc = pytest.mark.skipif(bool(_NO_WRTC), reason=_NO_WRTC)
+_WRTC = "tests.netns.voice.wrtc_call"
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a client found, when it has ended by itself: its input stays open until then."""
+    assert process.stdout is not None
+    found: dict[str, Any] = json.loads(process.stdout.read())
+    return found
+
+
+@with_wrtc
+@isolated
+def test_libwebrtc_holds_a_call(tmp_path: Path) -> None:
+    with scene(tmp_path) as made:
+        with program(_WRTC, made.transceiver.url, "6") as process:
+            found = finished(process)
+        assert [state for state, _ in found["states"]] == ["connecting", "connected"], found
+        assert found["compared"] >= 80, found
+        assert found["matched"] >= 0.9, found
+        assert found["messages_right"] >= found["messages_sent"] - 1 >= 10, found
+        figures = made.transceiver.figures()
+        assert figures['call_changes_total{change="connected"}'] == 1
+        # What is no success is a role conflict or worse.
+        assert {name for name in figures if name.startswith("checks")} == {'checks_total{code="0"}'}
+
+
+@with_wrtc
+@isolated
+def test_libwebrtc_is_told_by_stun_that_its_engine_died(tmp_path: Path) -> None:
+    with scene(tmp_path) as made, program(_WRTC, made.transceiver.url, "60") as process:
+        os.kill(made.transceiver.engine(), signal.SIGKILL)
+        found = finished(process)
+        # It checks every 2.5 s at most, and the next engine says 403. Unanswered checks alone take it 15 s and more.
+        assert found["states"][-1][0] == "failed", found
+        assert found["lasted_s"] < 12, found
+        assert made.transceiver.figures()['checks_total{code="403"}'] >= 1
+
+
+@with_wrtc
+@isolated
+def test_libwebrtc_is_told_that_its_call_was_ended(tmp_path: Path) -> None:
+    with scene(tmp_path) as made, program(_WRTC, made.transceiver.url, "60") as process:
+        assert made.transceiver.stop() == 0
+        found = finished(process)
+        assert found["lasted_s"] < 20, found
+        assert found["channel"] == "closed" or found["states"][-1][0] in ("failed", "closed"), found
+
+
+def uplink_back(tmp_path: Path, *store: str) -> float:
+    """Seconds from a restarted relay's being up to the first packet of a libwebrtc client's that comes through it."""
+    log = tmp_path / "log"
+    with scene(tmp_path, "--log", str(log), relay_options=store) as made:
+        with program(_WRTC, made.transceiver.url, "60") as process:
+
+            def arrived() -> np.ndarray[Any, Any]:
+                rows = rtplog.read(log)[0].packets
+                times: np.ndarray[Any, Any] = rows["t_ns"][rows["way"] == Way.RECEIVED]
+                return times
+
+            wait_until(lambda: len(arrived()) > 200, "there is audio", 30)
+            if store:
+                wait_until(lambda: made.relay.status()["store"]["written"] >= 1, "the session is stored", 30)
+            made.relay.kill()
+            again = RelayProcess(
+                tmp_path / "relay",
+                {"cluster": 1, "transceivers": {"7": made.transceiver.address}},
+                made.keys,
+                *store,
+                listen=PUBLIC,
+                internal=made.relay.internal,
+            )
+            up_ns = time.monotonic_ns()
+            try:
+                wait_until(lambda: arrived()[-1] > up_ns, "the uplink is back", 30)
+            finally:
+                again.kill()
+            process.kill()
+            times = arrived()
+        return float((times[times > up_ns][0] - up_ns) / 1e9)
+
+
+@pytest.mark.alone
+@with_wrtc
+@isolated
+def test_the_uplink_is_back_within_3_s_of_a_relay_restart_by_stun_alone(tmp_path: Path) -> None:
+    assert uplink_back(tmp_path) <= 3.0
+
+
+@pytest.mark.skipif(bool(_NO_CHROMIUM), reason=_NO_CHROMIUM)
+@isolated
+def test_chromium_holds_a_call(tmp_path: Path) -> None:
+    with (
+        chromium.served() as origin,
+        scene(tmp_path, "--origin", origin) as made,
+        chromium.browser(tmp_path) as browser,
+    ):
+        browser.go(origin)
+        found = browser.run(f"call({json.dumps(made.transceiver.url)}, 8)")
+        assert found["states"] == ["connecting", "connected"]
+        assert found["remoteAddress"] == PUBLIC
+        assert len(found["sent"]) >= 20
+        assert found["returned"] == found["sent"]
+        location = made.transceiver.url.removesuffix("/calls") + found["location"]
+        wait_until(lambda: json.loads(ask(location)[2])["state"] == "ended", "the call is over")
+        assert json.loads(ask(location)[2])["reason"] == "closed by the client"
+    recorded, ear = Recorded(np.array(found["local"], float)), Ear()
+    remote = np.array(found["remote"]).astype("<i2").tobytes()
+    for at in range(len(remote) // FRAME_BYTES):
+        ear.hear(remote[at * FRAME_BYTES : (at + 1) * FRAME_BYTES], at)
+    likeness = ear.likeness(recorded)
+    assert likeness.compared >= 80, likeness
+    assert likeness.matched >= 0.85, likeness
+
+
+class Recorded:
+    """What the browser's microphone gave, as tones."""
+
+    def __init__(self, pcm: np.ndarray[Any, Any]) -> None:
+        self._tones = tones(pcm)
+        self.frames = len(self._tones)
+
+    def tone(self, frame: int) -> int:
+        return self._tones[frame]
