@@ -241,38 +241,44 @@ def test_paths_that_cannot_be_are_refused_and_nothing_is_changed(tiny: NetnsFabr
 HOLDER = """
 import sys
 from testbed.fabric.netns.fabric import attach
-from testbed.fabric.protocols import Spread
+from testbed.fabric.protocols import SharedAddress, Spread
+from testbed.faults.catalogue import Faults
 fabric = attach(sys.argv[1])
-evs = fabric.addresses.evs("h0", "h1")
-with fabric.spread_paths({("h0", "h1"): evs}, Spread.SPRAYED):
-    print("sprayed", flush=True)
-    sys.stdin.read()
+pairs = [("h0", "h1"), ("h0", "h2"), ("h1", "h2")]
+evs = {pair: fabric.addresses.evs(*pair) for pair in pairs}
+address = fabric.addresses.shared_address()
+with fabric.spread_paths(evs, Spread.SPRAYED, [SharedAddress(address, ("h2", "h1"))]):
+    with Faults(fabric).move_address(address, "h1") as moved:
+        moved.wait("moved")
+        print("moved", flush=True)
+        sys.stdin.read()
 """
 
 
-def test_paths_of_a_killed_process_are_gone(tiny: NetnsFabric) -> None:
+def test_paths_of_a_killed_process_are_gone(up) -> None:  # type: ignore[no-untyped-def]
+    fabric: NetnsFabric = up("name: three\nplanes: 2\nt0_per_plane: 3\nt1_per_plane: 1\nhosts_per_t0: 1\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (
-        left_as_it_was(tiny),
+        left_as_it_was(fabric),
         subprocess.Popen(
-            [sys.executable, "-c", HOLDER, tiny.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", HOLDER, fabric.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         ) as holder,
     ):
         assert holder.stdout is not None
         try:
-            assert holder.stdout.readline() == b"sprayed\n"
-            wrong = tiny.check()
+            assert holder.stdout.readline() == b"moved\n"
+            wrong = fabric.check()
             assert any("fwmark" in line for line in wrong)
             assert any("nftables table ip6 ordinary" in line for line in wrong)
-            assert tiny.check(beside_faults=True) == []
+            assert fabric.check(beside_faults=True) == []
         finally:
             holder.kill()
             holder.wait(10)
-        wait_until(lambda: not tiny.check(), "what a killed process left to be gone")
+        wait_until(lambda: not fabric.check(), "what a killed process left to be gone")
 
 
 @pytest.mark.parametrize("spread", list(Spread))
-def test_a_shared_address_is_moved_and_comes_back_also_when_who_moved_it_dies(up, spread: Spread) -> None:  # type: ignore[no-untyped-def]
+def test_a_shared_address_is_moved_and_comes_back(up, spread: Spread) -> None:  # type: ignore[no-untyped-def]
     fabric: NetnsFabric = up("name: three\nplanes: 2\nt0_per_plane: 3\nt1_per_plane: 1\nhosts_per_t0: 1\n")
     faults = Faults(fabric)
     pairs = (PAIR, (SRC, "h2"), (DST, "h2"))

@@ -131,9 +131,7 @@ class Ear:
         return float(longest * FRAME_MS)
 
 
-def _best(
-    sent: npt.NDArray[np.int64], heard: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
-) -> tuple[int, int, int]:
+def _best(sent: npt.NDArray[np.int64], heard: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> tuple[int, int, int]:
     """Where a piece fits best: how many frames are of the right tone, of how many, at which delay in frames."""
     found: list[tuple[float, int, int, int]] = []
     for delay in range(_MOST_DELAY):
