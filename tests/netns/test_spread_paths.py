@@ -163,6 +163,7 @@ def test_pinned_packets_take_the_one_path(tiny: NetnsFabric) -> None:
 def test_a_path_by_a_port_that_is_down_is_left_out_and_comes_back(tiny: NetnsFabric, spread: Spread) -> None:
     faults = Faults(tiny)
     with left_as_it_was(tiny), echoing(tiny, DST), tiny.spread_paths({PAIR: evs(tiny)}, spread):
+        whole = state(tiny)
         with (
             # Each host's own port on the first plane: neither sends anything into a plane it cannot use.
             faults.nic_port_down(f"{SRC}:p0"),
@@ -172,6 +173,7 @@ def test_a_path_by_a_port_that_is_down_is_left_out_and_comes_back(tiny: NetnsFab
             assert send(tiny, 16, 4) == {"sent": 64, "back": 64, "refused": 0}
             assert tiny.check(beside_faults=True) == []
         assert tiny.check() == []
+        assert state(tiny) == whole
         with seen_on_links(tiny, PAIR) as out:
             assert send(tiny, 16, 4)["back"] == 64
         planes = Counter[int]()
@@ -302,13 +304,16 @@ def test_a_shared_address_is_moved_and_comes_back(up, spread: Spread) -> None:  
 
     with left_as_it_was(fabric), fabric.spread_paths(chosen, spread, (SharedAddress(address, ("h2", "h1")),)):
         assert reached() == "h2"
-        with faults.move_address(address, "h1") as moved, faults.nic_port_down(f"{SRC}:p0") as down:
+        with faults.move_address(address, "h1") as moved:
             moved.wait("moved")
-            down.wait("carrier lost")
-            if spread is not Spread.PINNED:
-                assert reached() == "h1"
-            assert fabric.check(beside_faults=True) == []
-            assert any("encap seg6" in line for line in fabric.check())
+            whole = state(fabric)
+            with faults.nic_port_down(f"{SRC}:p0") as down:
+                down.wait("carrier lost")
+                if spread is not Spread.PINNED:
+                    assert reached() == "h1"
+                assert fabric.check(beside_faults=True) == []
+                assert any("encap seg6" in line for line in fabric.check())
+            assert state(fabric) == whole
         assert fabric.check() == []
         assert reached() == "h2"
         with faults.move_address(address, "h1"), faults.move_address(address, "h2") as again:
