@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import struct
@@ -88,6 +89,12 @@ def bind_to_all(packet: socket.socket) -> None:
 def precise_timers() -> None:
     """Let timers of this thread fire when asked, not up to 50 microseconds later."""
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+def many_descriptors() -> None:
+    """Let this process have as many descriptors open as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def die_with_parent(parent: int) -> None:

@@ -14,6 +14,9 @@ from testbed.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from testbed.voice.client.caller import Plan
 
+#: Of a log, by what there is of each: an hour and a half of one call, or a minute of eighty.
+_LOG_ROWS = 1 << 19
+
 
 @click.group()
 def voice() -> None:
@@ -89,7 +92,7 @@ async def _calls(plan: Plan, calls: int, seconds: float, log: Path | None) -> li
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    rows = RtpLog(log) if log else None
+    rows = RtpLog(log, packets=_LOG_ROWS, frames=_LOG_ROWS) if log else None
     try:
         return await made(
             plan,

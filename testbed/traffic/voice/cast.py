@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -28,6 +29,8 @@ _OURS: Final = (sys.executable, "-m", "testbed.cli")
 _START_S: Final = 60.0
 _GRACE_S: Final = 10.0
 _TAIL: Final = 2000
+#: Of a workload's folder; the number of the process whose it is follows.
+_PREFIX: Final = "voice-"
 _SET_UP: Final = re.compile(r"^voice \d+: (\d+) of (\d+) calls are set up", re.MULTILINE)
 _FOR_EVER: Final = "86400s"
 
@@ -67,7 +70,8 @@ class Cast:
     def __enter__(self) -> Self:
         """Lay out what they need."""
         shared = self.fabric.folder
-        name = f"voice-{secrets.token_hex(4)}"
+        _sweep(shared.outside)
+        name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._folder, self._inside = shared.outside / name, shared.inside / name
         self._folder.mkdir(mode=0o700)
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -230,6 +234,14 @@ class Cast:
         argv = [_store_program(), str(self._inside / "store.conf")]
         ready = Ready(port=places.STORE_PORT, timeout_s=_START_S)
         return self.fabric.host(host).popen(argv, ready=ready, log_name="store")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what workloads of processes that were killed have left in a fabric that outlived them."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        owner = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _store_program() -> str:

@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from testbed.errors import UsageError
+from testbed.kernel import many_descriptors
 from testbed.voice.addresses import Address
 
 _MOST_MESSAGE: Final = 1 << 20
@@ -36,6 +37,7 @@ async def run(name: str, handler: Handler, listen: Address, tell: Callable[[str]
         listen: where.
         tell: takes a line when it is ready.
     """
+    many_descriptors()
     sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -28,6 +28,7 @@ _QUIET: Final = 200.0
 _MOST_DELAY: Final = 4000 // FRAME_MS
 _PIECE: Final = 1000 // FRAME_MS
 _NONE: Final = -1
+_Numbers = npt.NDArray[np.int64]
 _BINS_HZ: Final = RATE / SAMPLES
 
 
@@ -131,7 +132,7 @@ class Ear:
         return float(longest * FRAME_MS)
 
 
-def _best(sent: npt.NDArray[np.int64], heard: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+def _best(sent: _Numbers, heard: _Numbers, at: _Numbers) -> tuple[int, int, int]:
     """Where a piece fits best: how many frames are of the right tone, of how many, at which delay in frames."""
     found: list[tuple[float, int, int, int]] = []
     for delay in range(_MOST_DELAY):

@@ -87,8 +87,8 @@ Told = Callable[[Heard, int, int, int], None]
 class Playout:
     """One stream from its packets to PCM at a steady pace."""
 
-    def __init__(self, decoder: Decodes, told: Told = lambda _heard, _timestamp, _ticks, _level: None) -> None:
-        self._decoder, self._told = decoder, told
+    def __init__(self, decoder: Decodes, told: Told | None = None) -> None:
+        self._decoder, self._listener = decoder, told
         self.tally = Tally()
         self._packets: dict[int, _Waiting] = {}
         self._place: int | None = None
@@ -137,7 +137,7 @@ class Playout:
         if timestamp < self._place:
             if self._place - timestamp > self._starved:
                 self.tally.late += 1
-                self._told(Heard.LATE, timestamp, ticks, self.level)
+                self._told(Heard.LATE, timestamp, ticks)
                 return
             self._place = timestamp
             self._pcm.clear()
@@ -186,14 +186,14 @@ class Playout:
         if following is not None and following.ticks == due.ticks and self._behind_too_much(now):
             self._since_change = 0
             self.tally.skipped += 1
-            self._told(Heard.SKIPPED, at, due.ticks, self.level)
+            self._told(Heard.SKIPPED, at, due.ticks)
             del self._packets[self._place]
             pcm = _blend(pcm, self._decoded(following, self._place))
             at, self._place, self._last_seq = self._place, self._place + due.ticks, following.seq
         self.tally.played += 1
         self._concealed = 0
         self._pcm += pcm
-        self._told(Heard.PLAYED, at, due.ticks, self.level)
+        self._told(Heard.PLAYED, at, due.ticks)
 
     def _gap(self, later: int) -> None:
         """The due packet is not there, and a later one is."""
@@ -207,7 +207,7 @@ class Playout:
                 self._missing(gap)
                 return
             self.tally.corrected += 1
-            self._told(Heard.PLAYED, self._place, gap, self.level)
+            self._told(Heard.PLAYED, self._place, gap)
             self._place += gap
         else:
             self._missing(min(gap, TICKS))
@@ -218,7 +218,7 @@ class Playout:
         self._conceal(ticks)
         if self._last_seq >= 0:
             self.tally.concealed += 1
-            self._told(Heard.CONCEALED, at, ticks, self.level)
+            self._told(Heard.CONCEALED, at, ticks)
 
     def _conceal(self, ticks: int) -> None:
         self._concealed += ticks
@@ -232,8 +232,12 @@ class Playout:
             return self._decoder.decode(waiting.payload)
         except opus.OpusError:
             self.tally.refused += 1
-            self._told(Heard.CONCEALED, timestamp, waiting.ticks, self.level)
+            self._told(Heard.CONCEALED, timestamp, waiting.ticks)
             return bytes(2 * (waiting.ticks * RATE // CLOCK))
+
+    def _told(self, heard: Heard, timestamp: int, ticks: int) -> None:
+        if self._listener is not None:
+            self._listener(heard, timestamp, ticks, self.level)
 
     def _lag(self, now: int) -> int:
         assert self._place is not None

@@ -113,13 +113,13 @@ class Incoming:
         self.before = self.tally
         self.ssrc, self.reception = ssrc, None
         self._seq, self._timestamp = Counter(16), Counter(32)
-        self._playout = Playout(opus.Decoder(), self._heard)
+        self._playout = Playout(opus.Decoder(), self._heard if self._logging else None)
 
     def _heard(self, heard: Heard, timestamp: int, ticks: int, level: int) -> None:
-        if self._logging:
-            self._logging.log.frame(
-                heard, self._logging.call, ticks, ssrc=self.ssrc, timestamp=timestamp & _MASK32, level=level
-            )
+        assert self._logging is not None
+        self._logging.log.frame(
+            heard, self._logging.call, ticks, ssrc=self.ssrc, timestamp=timestamp & _MASK32, level=level
+        )
 
 
 class Outgoing:

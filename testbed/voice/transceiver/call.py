@@ -68,7 +68,7 @@ class Call:
         self.state = "new"
         self._began_s = self._consent_s = time.monotonic()
         self._way: Way | None = None
-        self._reached = asyncio.Event()
+        self._reached, self._speaking = asyncio.Event(), asyncio.Event()
         self._transport = SharedTransport(self._send)
         self._dtls = RTCDtlsTransport(self._transport, [place.certificate])  # type: ignore[arg-type]
         self._dtls._set_role("server")  # noqa: SLF001 - aiortc at the version that is pinned
@@ -171,7 +171,8 @@ class Call:
                 t_ns=t_ns,
             )
         self.incoming.put(packet, t_ns)
-        if first:
+        if first and self.incoming.reception is not None:
+            self._speaking.set()
             self._step(Step.MEDIA)
 
     # What the backend calls.
@@ -227,6 +228,9 @@ class Call:
             self._sctp.on("datachannel", self._channel)
             await self._sctp.start(RTCSctpCapabilities(self.offer.most_message), self.offer.sctp_port)
         if self.outgoing is not None:
+            if not self.offer.direction.startswith("send"):
+                # A thousand that say nothing need no clock.
+                await self._speaking.wait()
             await pace(self._tick, self.outgoing.skip)
 
     def _tick(self) -> None:

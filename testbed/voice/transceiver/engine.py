@@ -20,7 +20,7 @@ from typing import Any, Final
 from aiortc import RTCCertificate
 
 from testbed.errors import BedError
-from testbed.kernel import die_with_parent
+from testbed.kernel import die_with_parent, many_descriptors
 from testbed.voice import ufrag
 from testbed.voice.keys import Keys
 from testbed.voice.media.streams import Logging
@@ -186,6 +186,8 @@ def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 def main() -> None:
     """Serve until told to stop, or until the other process is gone."""
     die_with_parent(os.getppid())
+    # One a call, to its backend.
+    many_descriptors()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A key on the terminal reaches the whole group; the other process decides what it means.
         signal.signal(number, signal.SIG_IGN)

@@ -58,7 +58,8 @@ def application(transceiver: Transceives, origins: tuple[str, ...]) -> web.Appli
     made.router.add_get("/calls/{name}", handlers.get)
     made.router.add_delete("/calls/{name}", handlers.delete)
     made.router.add_get("/health", handlers.health)
-    made.router.add_route("OPTIONS", "/{path:.*}", handlers.options)
+    for path in ("/calls", "/calls/{name}"):
+        made.router.add_route("OPTIONS", path, handlers.options)
     return made
 
 

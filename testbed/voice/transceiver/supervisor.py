@@ -22,6 +22,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from testbed.errors import BedError, InfrastructureError, UsageError
+from testbed.kernel import many_descriptors
 from testbed.voice.addresses import Address
 from testbed.voice.keys import Keys
 from testbed.voice.transceiver.calls import Calls, Known
@@ -49,6 +50,7 @@ class Supervisor:
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         """Bind and read the keys. ``tell``: takes a line for whoever runs it. Raises UsageError."""
         self._options, self._tell = options, tell
+        many_descriptors()
         self._keys = Keys.load(options.keys, relay=False).for_transceiver()
         self._look = self._looked()
         self._udp = _bound(options.listen, socket.SOCK_DGRAM, "--listen")

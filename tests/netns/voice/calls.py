@@ -136,12 +136,12 @@ class Scene:
 
     def call(self, *options: str) -> dict[str, Any]:
         """``testbed voice call``, to its end; what it found."""
-        return finish(self._start(*options))
+        return finish(self.start(*options))
 
     @contextmanager
     def calling(self, *options: str) -> Iterator[subprocess.Popen[str]]:
         """The same under way, from when the call is set up."""
-        process = self._start(*options)
+        process = self.start(*options)
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
@@ -155,7 +155,8 @@ class Scene:
                 if pipe is not None:
                     pipe.close()
 
-    def _start(self, *options: str) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """The same, just begun."""
         command = [sys.executable, "-m", "testbed.cli", "voice", "call", self.transceiver.url, "--json", *options]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()

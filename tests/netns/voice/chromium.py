@@ -120,7 +120,7 @@ def served() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's own
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

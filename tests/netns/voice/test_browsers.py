@@ -115,6 +115,15 @@ def test_the_uplink_is_back_within_3_s_of_a_relay_restart_by_stun_alone(tmp_path
     assert uplink_back(tmp_path) <= 3.0
 
 
+@pytest.mark.alone
+@with_wrtc
+@isolated
+def test_the_uplink_is_back_within_300_ms_of_a_relay_restart_with_a_store(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    assert uplink_back(tmp_path, "--store", f"embedded:{store}") <= 0.3
+
+
 @pytest.mark.skipif(bool(_NO_CHROMIUM), reason=_NO_CHROMIUM)
 @isolated
 def test_chromium_holds_a_call(tmp_path: Path) -> None:

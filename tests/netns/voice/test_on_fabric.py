@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -20,6 +22,7 @@ from testbed.traffic.voice.calls import VoiceCalls
 from testbed.traffic.workloads import Traffic
 from testbed.voice.rtplog import Way, read
 from tests.netns.conftest import BringUp, realise
+from tests.netns.voice.relays import ROOT
 from tests.netns.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
@@ -217,3 +220,37 @@ def test_a_block_that_raises_ends_everything(voices: NetnsFabric) -> None:
         measure_voice(voices.lab, calls)
     with pytest.raises(UsageError, match="not up"):
         calls.go_on_for(1)
+
+
+CALLER = """
+import sys
+from testbed.fabric.netns.fabric import attach
+from testbed.traffic.workloads import Traffic
+calls = Traffic(attach(sys.argv[1])).voice(1, store=False)
+with calls.running():
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_runner_leaves_no_process_and_no_path_and_the_next_clears_its_folder(voices: NetnsFabric) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLER, voices.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as runner:
+        assert runner.stdout is not None
+        try:
+            assert runner.stdout.readline() == b"up\n"
+            assert voices.check() != []
+        finally:
+            runner.kill()
+            runner.wait(10)
+    wait_until(lambda: voices.client.request({"op": "processes"})[0]["processes"] == [], "its processes are gone", 20)
+    wait_until(lambda: voices.check() == [], "its paths are gone", 20)
+    (left,) = (path for path in voices.folder.outside.iterdir() if path.is_dir())
+    assert f"-{runner.pid}-" in left.name
+    calls = Traffic(voices).voice(1, store=False)
+    with calls.running():
+        assert not left.exists()

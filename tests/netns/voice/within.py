@@ -28,6 +28,7 @@ def isolated(body: Callable[[Path], None]) -> Callable[[Path], None]:
             [*command, str(tmp_path)], capture_output=True, text=True, env=environment(), cwd=ROOT, check=False
         )
         logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in sorted(tmp_path.glob("*.log")))
+        print(run.stdout, end="")
         assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-6000:]}\n{logs}"
 
     return test
