@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from testbed.experiment.measured import Measured
     from testbed.experiment.measurement import ProbesMeasured
     from testbed.experiment.transfers import TransfersMeasured
+    from testbed.experiment.voice import VoiceMeasured
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
     from testbed.record import Drop
     from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.path_probes import PathProbes
+    from testbed.traffic.voice.calls import VoiceCalls
 
 
 def require_results_folder(results: str) -> None:
@@ -50,9 +52,13 @@ class Measure:
     def __call__(
         self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = (), allow_unexplained: bool = False
     ) -> TransfersMeasured: ...
+    @overload
+    def __call__(
+        self, flows: VoiceCalls, *faults: FaultScope, drops: Sequence[Drop] = (), allow_unexplained: bool = False
+    ) -> VoiceMeasured: ...
     def __call__(
         self,
-        flows: PathProbes | MrcTransfers,
+        flows: PathProbes | MrcTransfers | VoiceCalls,
         *faults: FaultScope,
         drops: Sequence[Drop] = (),
         allow_unexplained: bool = False,
@@ -84,18 +90,24 @@ class Measure:
     def take(self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = ()) -> ProbesMeasured: ...
     @overload
     def take(self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> TransfersMeasured: ...
-    def take(self, flows: PathProbes | MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> Measured:
+    @overload
+    def take(self, flows: VoiceCalls, *faults: FaultScope, drops: Sequence[Drop] = ()) -> VoiceMeasured: ...
+    def take(
+        self, flows: PathProbes | MrcTransfers | VoiceCalls, *faults: FaultScope, drops: Sequence[Drop] = ()
+    ) -> Measured:
         """The same figures, kept as well, and no verdict: for a test that decides by some of them only."""
         return self._taken(flows, faults, drops)
 
-    def _taken(self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope], drops: Sequence[Drop]) -> Measured:
+    def _taken(
+        self, flows: PathProbes | MrcTransfers | VoiceCalls, faults: Sequence[FaultScope], drops: Sequence[Drop]
+    ) -> Measured:
         measured = self._measured(flows, faults, drops)
         self.taken.append(measured)
         self._keep(measured)
         return measured
 
     def _measured(
-        self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope], drops: Sequence[Drop]
+        self, flows: PathProbes | MrcTransfers | VoiceCalls, faults: Sequence[FaultScope], drops: Sequence[Drop]
     ) -> Measured:
         from testbed.traffic.path_probes import PathProbes
 
@@ -103,6 +115,12 @@ class Measure:
             from testbed.experiment.measurement import measure
 
             return measure(self._lab, flows, faults, drops)
+        from testbed.traffic.mrc.transfers import MrcTransfers
+
+        if not isinstance(flows, MrcTransfers):
+            from testbed.experiment.voice import measure_voice
+
+            return measure_voice(self._lab, flows, faults, drops)
         from testbed.experiment.transfers import measure_transfers
 
         return measure_transfers(self._lab, flows, faults, drops)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -15,9 +16,10 @@ from typing import Any, Final
 from urllib.parse import urljoin
 
 import aiohttp
+from aioice import ice
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
-from testbed.errors import BedError, InfrastructureError
+from testbed.errors import BedError, InfrastructureError, UsageError
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
 from testbed.voice.media.packets import Packet, RtpError
@@ -340,3 +342,14 @@ async def _connect(caller: Caller, http: aiohttp.ClientSession) -> None:
 async def _all(callers: list[Caller]) -> None:
     for caller in callers:
         await caller.over.wait()
+
+
+def only_from(address: str) -> None:
+    """Have all calls of this process take one address of the machine for a candidate. Raises UsageError."""
+    try:
+        text = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise UsageError(
+            "this is no address", where="--bind", found=address[:60], expected="such as 192.0.2.1 or 2001:db8::1"
+        ) from None
+    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [text]  # noqa: ARG005
