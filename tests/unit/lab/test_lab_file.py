@@ -97,7 +97,7 @@ def test_a_lab_dumps_to_a_file_that_says_the_same() -> None:
     assert Lab.parse(json.dumps(lab.model_dump(mode="json", exclude_none=True))) == lab
 
 
-@pytest.mark.parametrize("name", ["laptop", "reference", "large"])
+@pytest.mark.parametrize("name", ["laptop", "reference", "large", "rig-example"])
 def test_shipped_labs_load_by_name_and_by_path(name: str) -> None:
     assert Lab.load(name) == Lab.load(shipped_labs()[name])
     first = shipped_labs()[name].read_text().splitlines()[0]
