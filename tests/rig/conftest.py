@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.databases import Postgres, postgres
 from tests.rig.sshd import SshServer, running
 
 
@@ -23,3 +24,19 @@ def server(ssh_folder: Path) -> Iterator[SshServer]:
     """A real sshd, which ends with the test."""
     with running(ssh_folder) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """PostgreSQL for the session."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of leases, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'leases.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.new_database()

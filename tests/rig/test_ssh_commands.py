@@ -35,6 +35,10 @@ class Journalled:
         if not self.ours:
             raise InfrastructureError("the lease is lost")
 
+    def made(self) -> None: ...
+
+    def undone(self) -> None: ...
+
 
 @pytest.mark.parametrize(
     "word",
