@@ -19,6 +19,10 @@ from testbed_drivers.ssh import Connection, Connections
 SID_DEVICE: Final = "sid0"
 
 
+#: What undoes a step, and the command that makes it.
+Step = tuple[dict[str, Any], list[str]]
+
+
 class LinuxHost:
     """A host: its ports and their counters."""
 
@@ -77,6 +81,9 @@ class LinuxHost:
                 self._write(iproute.neighbour_replace(Neighbour(*neighbour)), under)
             for route in inverse["routes"]:
                 self._write(iproute.raw_route("replace", route), under)
+        elif kind == "table":
+            for step in reversed(inverse["steps"]):
+                self.undo(step, under)
         elif kind == "route":
             self._undo_route(inverse, under)
         elif kind == "neighbour":
@@ -148,19 +155,15 @@ class LinuxSwitch(LinuxHost):
         self, block: str, routes: Sequence[UsidRoute], peers: Mapping[str, str], changes: Changes
     ) -> list[Change]:
         """Have the block's table be exactly this, and read it back; see the protocol."""
+        # What undoes each step beside the step: all of the former is journalled before the first of the latter.
+        steps = [*self._sid_device_step(), *self._neighbour_steps(peers), *self._route_steps(block, routes)]
         made: list[Change] = []
-        self._make_sid_device(made, changes)
-        here = {(n.address, n.port): n.mac for n in self._neighbours()}
-        for port, mac in peers.items():
-            self._own_port(port)
-            before = here.get((GATEWAY, port))
-            if before != mac:
-                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
-                change = changes.begin(self.device, f"neighbour of {self._names[port]}", inverse)
-                self._write(iproute.neighbour_replace(Neighbour(GATEWAY, port, mac)), change)
-                change.made()
-                made.append(change)
-        self._make_routes(block, routes, made, changes)
+        if steps:
+            inverse = {"kind": "table", "steps": [undo for undo, _ in steps]}
+            made.append(changes.begin(self.device, f"uSID table of {len(routes)} routes", inverse))
+            for _, argv in steps:
+                self._write(argv, made[0])
+            made[0].made()
         found = list(self.usid_routes(block))
         if found != sorted(routes):
             raise InfrastructureError(
@@ -170,33 +173,38 @@ class LinuxSwitch(LinuxHost):
             )
         return made
 
-    def _make_sid_device(self, made: list[Change], changes: Changes) -> None:
+    def _sid_device_step(self) -> list[Step]:
         if SID_DEVICE in iproute.port_states(self._json("ip", "-j", "link", "show")):
-            return
-        change = changes.begin(self.device, f"interface {SID_DEVICE}", {"kind": "interface", "name": SID_DEVICE})
-        self._write(["ip", "link", "add", "name", SID_DEVICE, "up", "type", "dummy"], change)
-        change.made()
-        made.append(change)
+            return []
+        make = ["ip", "link", "add", "name", SID_DEVICE, "up", "type", "dummy"]
+        return [({"kind": "interface", "name": SID_DEVICE}, make)]
 
-    def _make_routes(self, block: str, routes: Sequence[UsidRoute], made: list[Change], changes: Changes) -> None:
+    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
+        here = {(n.address, n.port): n.mac for n in self._neighbours()}
+        steps: list[Step] = []
+        for port, mac in peers.items():
+            self._own_port(port)
+            before = here.get((GATEWAY, port))
+            if before != mac:
+                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
+                steps.append((inverse, iproute.neighbour_replace(Neighbour(GATEWAY, port, mac))))
+        return steps
+
+    def _route_steps(self, block: str, routes: Sequence[UsidRoute]) -> list[Step]:
         rows = self._routes()
         wanted = {route.prefix: route for route in routes}
         present = {route.prefix: route for route in iproute.usid_routes(rows, block)}
+        steps: list[Step] = []
         for prefix in sorted(wanted.keys() | present.keys()):
             route = wanted.get(prefix)
             if route == present.get(prefix):
                 continue
             before = self._restorable(iproute.of_prefix(rows, prefix))
-            inverse = {"kind": "route", "prefix": prefix, "before": before}
-            change = changes.begin(self.device, f"route {prefix}", inverse)
-            if route is None:
-                self._write(["ip", "-6", "route", "del", prefix], change)
-            else:
-                if route.does is Does.FORWARD:
-                    self._own_port(route.port)
-                self._write(iproute.route_replace(route, SID_DEVICE), change)
-            change.made()
-            made.append(change)
+            if route is not None and route.does is Does.FORWARD:
+                self._own_port(route.port)
+            argv = ["ip", "-6", "route", "del", prefix] if route is None else iproute.route_replace(route, SID_DEVICE)
+            steps.append(({"kind": "route", "prefix": prefix, "before": before}, argv))
+        return steps
 
     def _restorable(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
         """The route that is there, which can be put back. Raises InfrastructureError for what could not be."""

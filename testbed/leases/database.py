@@ -64,6 +64,8 @@ class Database:
         self._engine = self._made()
         self._ready = False
         self._lock = threading.Lock()
+        # SQLite lets nobody queue: threads of one process would look whether it is free, and sleep, and look.
+        self._serial = threading.Lock() if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +93,8 @@ class Database:
 
         def carry_out() -> None:
             try:
-                outcome.append((self._transact(work, given_up), None))
+                with self._serial:
+                    outcome.append((self._transact(work, given_up), None))
             except BaseException as error:
                 outcome.append((None, error))
 
