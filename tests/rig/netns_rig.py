@@ -16,8 +16,15 @@ from testbed.pytest_plugin.outcomes import NOT_RUN
 from tests.rig.sshd import ROOT, require_sshd
 
 INETD = Path(__file__).with_name("inetd.py")
-#: sshd wants a folder that belongs to root; the machine's own /run is not touched.
-_AS_ROOT = 'mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec "$@"'
+#: sshd wants a folder that belongs to root; the machine's own /run is not touched. bash reads root's .bashrc for every
+#: command of sshd's, whatever that takes on a developer's machine.
+_AS_ROOT = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -m 755 /run/sshd
+[ ! -e "$HOME/.bashrc" ] || mount --bind /dev/null "$HOME/.bashrc"
+exec "$@"
+"""
 
 
 class NetnsRig:
