@@ -7,6 +7,7 @@ from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 from testbed.errors import LabError
+from testbed.lab import rigchecks
 from testbed.lab.absent import parse_absent
 from testbed.lab.problems import Problem
 from testbed.lab.quantities import format_rate, format_time
@@ -32,6 +33,7 @@ def problems(lab: Lab) -> Iterator[Problem]:
     for name, at_key, error in adoption_errors(lab.shape, lab.addressing.usids):
         yield Problem(("addressing", "usids", name), error, at_key=at_key)
     yield from _roles(lab)
+    yield from rigchecks.problems(lab)
 
 
 def _counts(lab: Lab) -> Iterator[Problem]:

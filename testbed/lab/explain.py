@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,11 +12,23 @@ from pydantic_core import ErrorDetails
 from testbed.errors import LabError, nearest
 from testbed.lab.model import lab_schema
 from testbed.lab.problems import Path, Problem
+from testbed.lab.rig import REFERENCES, SECRET_KEYS, Secret
 
 
 def explain(errors: ValidationError) -> list[Problem]:
-    """One problem for each error pydantic collected."""
-    return [_problem(details) for details in errors.errors(include_url=False)]
+    """One problem for each error pydantic collected; nothing that may be a secret is in any."""
+    return [_without_secret(_problem(details)) for details in errors.errors(include_url=False)]
+
+
+def _without_secret(problem: Problem) -> Problem:
+    if not SECRET_KEYS.intersection(map(str, problem.path)):
+        return problem
+    last = str(problem.path[-1])
+    if last not in SECRET_KEYS | Secret.model_fields.keys():
+        problem = replace(problem, error=LabError("this is no part of a secret's place"))
+    problem.error.found, problem.error.nearest = "", ""
+    problem.error.expected = problem.error.expected or f"where a secret is: {REFERENCES}"
+    return problem
 
 
 def _problem(details: ErrorDetails) -> Problem:
@@ -78,6 +91,8 @@ def _schema_at(path: Path) -> dict[str, Any]:
         inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
         if inner is None and isinstance(schema.get("additionalProperties"), dict):
             inner = schema["additionalProperties"]
+        if inner is None:
+            inner = next(iter(schema.get("patternProperties", {}).values()), None)
         schema = _resolved(inner or {})
     return schema
 

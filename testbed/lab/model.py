@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from testbed.lab.absent import parse_absent
 from testbed.lab.fields import Duration, EcnThreshold, Limits, Prefix, QueueDepth, Rate, Section, Texts, Usid
+from testbed.lab.rig import Rig
 from testbed.lab.roles import Roles
 from testbed.lab.shape import Shape
 from testbed.lab.topology import Topology
@@ -118,6 +119,7 @@ class Lab(Section):
         default_factory=dict
     )
     roles: Annotated[Roles, Field(description="Commands that play a role instead of the project's own.")] = Roles()
+    rig: Annotated[Rig | None, Field(description="Devices that are the fabric; without it, namespaces are.")] = None
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

@@ -15,6 +15,7 @@ import yaml
 
 from testbed.errors import LabError
 from testbed.lab.problems import Path
+from testbed.lab.rig import SECRET_KEYS
 
 MAX_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 20
@@ -99,17 +100,24 @@ def _refuse_features(text: str, where: str) -> None:
             raise LabError(
                 "anchors and aliases are not used in lab files",
                 where=place,
-                found=f"{mark}{event.anchor}",
+                found="" if _may_be_secret(text, event) else f"{mark}{event.anchor}",
                 remedy="write the value out; quote it if it is meant to start with that character",
             )
         elif getattr(event, "tag", None):
-            raise LabError("tags are not used in lab files", where=place, found=event.tag, remedy="remove the tag")
+            found = "" if _may_be_secret(text, event) else event.tag
+            raise LabError("tags are not used in lab files", where=place, found=found, remedy="remove the tag")
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
                 raise LabError("this nests too deeply", where=place, expected=f"at most {_MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _may_be_secret(text: str, event: Any) -> bool:
+    """Whether what stands here may be a password, of which nothing is told."""
+    lines = text.splitlines()[max(0, event.start_mark.line - 1) : event.start_mark.line + 1]
+    return any(key in line for line in lines for key in SECRET_KEYS)
 
 
 def _syntax(error: yaml.MarkedYAMLError, where: str) -> LabError:

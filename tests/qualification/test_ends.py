@@ -71,7 +71,7 @@ def test_the_prober_names_a_lossy_nic_link_and_nics_avoid_it(
         feed = prober.feed(flows)
         with faults.loss(link, share=0.2):
             suspect = prober.wait_suspect(lambda one: one.element.subject == link.name, 30.0)
-            denied = len(feed.denied.get(pair[0], ()))
+            denied = len(feed.denied.get(pair, frozenset()))
             flows.wait_messages(10)
         prober.wait_clear()
         flows.wait_messages(5)

@@ -58,6 +58,11 @@ def bring_up(
 
     Raises UnsupportedError for what this machine cannot do, InfrastructureError for what failed.
     """
+    if lab.rig is not None:
+        raise UnsupportedError(
+            f"the lab {lab.name} names devices, and is not built from namespaces",
+            remedy="remove its `rig` section to rehearse the fabric in namespaces",
+        )
     addresses = AddressPlan(lab)
     label = name if name is not None else f"{lab.name}-{os.getpid()}"
     topology = lab.topology

@@ -13,7 +13,7 @@ import pytest
 from testbed.lab import FIGURES, Lab, lab_schema
 
 ROOT = Path(__file__).resolve().parents[3]
-DOCS = (ROOT / "docs" / "labs.md").read_text(encoding="utf-8")
+DOCS = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("labs.md", "new-lab.md"))
 BASE = "name: x\nplanes: 8\nt0_per_plane: 2\nt1_per_plane: 2\nhosts_per_t0: 4\n"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
 
@@ -33,7 +33,7 @@ def test_the_published_schema_is_current() -> None:
 
 def test_the_schema_refuses_unknown_keys_everywhere_and_describes_every_key() -> None:
     found = list(objects(lab_schema()))
-    assert len(found) == 11, "the lab and its sections"
+    assert len(found) == 19, "the lab and its sections"
     for schema in found:
         assert schema["additionalProperties"] is False
         assert all(key.get("description") for key in schema["properties"].values()), schema.get("title")

@@ -1,0 +1,225 @@
+"""Hosts and switches that run Linux, by iproute2's JSON over SSH.
+
+From ip-link(8), ip-route(8) and ip-neighbour(8) of iproute2; ``flavors next-csid`` needs iproute2 6.1 and Linux 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from testbed.errors import InfrastructureError, UsageError
+from testbed.fabric.devices import NEVER_ON_HARDWARE, Access, Change, Changes, Does, Inverse, PortState, UsidRoute
+from testbed.lab.inventory import Device
+from testbed_drivers import iproute
+from testbed_drivers.iproute import GATEWAY, Neighbour
+from testbed_drivers.ssh import Connection, Connections
+
+#: SIDs hang on this interface: one that never goes down, for its routes would go with it.
+SID_DEVICE: Final = "sid0"
+
+
+#: What undoes a step, and the command that makes it.
+Step = tuple[dict[str, Any], list[str]]
+
+
+class LinuxHost:
+    """A host: its ports and their counters."""
+
+    capabilities = frozenset({"ports", "counters"})
+    verified_on = NEVER_ON_HARDWARE
+
+    def __init__(self, device: Device, access: Access) -> None:
+        self.device = device
+        connections = access.shared("ssh", lambda: Connections(read_only=access.read_only, guard=access.guard))
+        self.connection: Connection = connections.to(device)
+        self._names = {name: port for port, name in device.ports.items()}
+
+    def version(self) -> str:
+        """Kernel and iproute2."""
+        kernel = self.connection.read(["uname", "-sr"]).stdout.strip()
+        return f"{kernel}, {self.connection.read(['ip', '-V']).stdout.strip()}"
+
+    def ports(self) -> Mapping[str, PortState]:
+        """Port of the fabric → its state. Raises InfrastructureError for one that the device does not have."""
+        found = iproute.port_states(self._json("ip", "-j", "link", "show"))
+        missing = [f"{port} ({name})" for port, name in self.device.ports.items() if name not in found]
+        if missing:
+            raise InfrastructureError(
+                "the cable map names ports that the device does not have",
+                where=self.device.node,
+                found="no " + ", ".join(missing),
+                expected="of: " + ", ".join(sorted(found)[:64]),
+            )
+        return {port: found[name] for port, name in self.device.ports.items()}
+
+    def port_counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Port of the fabric → counters named as in rtnl_link_stats64."""
+        found = iproute.counters(self._json("ip", "-j", "-s", "-s", "link", "show"))
+        return {port: found[name] for port, name in self.device.ports.items() if name in found}
+
+    def set_port(self, port: str, *, up: bool, changes: Changes) -> Change | None:
+        """Set a port of the fabric up or down; routes that the kernel takes away with it are put back by undoing."""
+        name = self.device.device_port(port)
+        state = self.ports()[port]
+        if state.up == up:
+            return None
+        lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": []}
+        inverse = {"kind": "port", "port": name, "up": state.up, **lost}
+        change = changes.begin(self.device, f"{port} {'up' if up else 'down'}", inverse)
+        self._set(name, up=up, under=change)
+        change.made()
+        return change
+
+    def undo(self, inverse: Inverse, under: Change) -> None:
+        """Undo a change; see :meth:`testbed.fabric.devices.Driver.undo`."""
+        kind = inverse.get("kind")
+        if kind == "port":
+            self._own_port(inverse["port"])
+            self._set(inverse["port"], up=bool(inverse["up"]), under=under)
+            for neighbour in inverse["neighbours"]:
+                self._write(iproute.neighbour_replace(Neighbour(*neighbour)), under)
+            for route in inverse["routes"]:
+                self._write(iproute.raw_route("replace", route), under)
+        elif kind == "table":
+            for step in reversed(inverse["steps"]):
+                self.undo(step, under)
+        elif kind == "route":
+            self._undo_route(inverse, under)
+        elif kind == "neighbour":
+            self._undo_neighbour(inverse, under)
+        elif kind == "interface":
+            # Exit code 1 of a name that is not there, which is what is wanted.
+            if inverse["name"] in iproute.port_states(self._json("ip", "-j", "link", "show")):
+                self._write(["ip", "link", "delete", "dev", inverse["name"]], under)
+        else:
+            raise UsageError("this change is not one of this driver's", where=self.device.node, found=str(kind))
+
+    def _undo_route(self, inverse: Inverse, under: Change) -> None:
+        here = iproute.of_prefix(self._routes(), inverse["prefix"])
+        before = inverse["before"]
+        if before is not None and before not in here:
+            self._write(iproute.raw_route("replace", before), under)
+        elif before is None and here:
+            self._write(["ip", "-6", "route", "del", inverse["prefix"]], under)
+
+    def _undo_neighbour(self, inverse: Inverse, under: Change) -> None:
+        wanted = Neighbour(inverse["address"], inverse["port"], inverse["before"] or "")
+        here = {(n.address, n.port): n for n in self._neighbours()}.get((wanted.address, wanted.port))
+        if wanted.mac and here != wanted:
+            self._write(iproute.neighbour_replace(wanted), under)
+        elif not wanted.mac and here is not None:
+            self._write(["ip", "-6", "neigh", "del", wanted.address, "dev", wanted.port], under)
+
+    def _hanging_on(self, name: str) -> dict[str, Any]:
+        """What the kernel removes when an interface is set down, so that it can be put back."""
+        routes = [iproute.settled(route) for route in self._routes() if route.get("dev") == name]
+        routes = [route for route in routes if route.get("protocol") == "static"]
+        for route in routes:
+            iproute.raw_route("replace", route)
+        return {"routes": routes, "neighbours": [list(n) for n in self._neighbours() if n.port == name]}
+
+    def _own_port(self, name: str) -> None:
+        if name not in self._names or name in self.device.management:
+            raise UsageError(
+                "this port is not in the cable map, and is not touched", where=f"{self.device.node}:{name}"
+            )
+
+    def _set(self, name: str, *, up: bool, under: Change) -> None:
+        self._own_port(name)
+        self._write(["ip", "link", "set", "dev", name, "up" if up else "down"], under)
+
+    def _routes(self) -> list[dict[str, Any]]:
+        return iproute.rows(self._json("ip", "-j", "-d", "-6", "route", "show", "table", "main"), self.device.node)
+
+    def _neighbours(self) -> list[Neighbour]:
+        return iproute.neighbours(self._json("ip", "-j", "-6", "neigh", "show", "nud", "permanent"))
+
+    def _json(self, *argv: str) -> str:
+        return self.connection.read(argv).stdout
+
+    def _write(self, argv: Sequence[str], under: Change) -> None:
+        self.connection.write(argv, under=under)
+
+
+class LinuxSwitch(LinuxHost):
+    """A switch whose data plane is the kernel's: seg6local routes."""
+
+    capabilities = LinuxHost.capabilities | {"usids"}
+
+    def usid_routes(self, block: str) -> Sequence[UsidRoute]:
+        """What of the block the device has, whoever installed it; sorted."""
+        return iproute.usid_routes(self._routes(), block)
+
+    def install(
+        self, block: str, routes: Sequence[UsidRoute], peers: Mapping[str, str], changes: Changes
+    ) -> list[Change]:
+        """Have the block's table be exactly this, and read it back; see the protocol."""
+        # What undoes each step beside the step: all of the former is journalled before the first of the latter.
+        steps = [*self._sid_device_step(), *self._neighbour_steps(peers), *self._route_steps(block, routes)]
+        made: list[Change] = []
+        if steps:
+            inverse = {"kind": "table", "steps": [undo for undo, _ in steps]}
+            made.append(changes.begin(self.device, f"uSID table of {len(routes)} routes", inverse))
+            for _, argv in steps:
+                self._write(argv, made[0])
+            made[0].made()
+        found = list(self.usid_routes(block))
+        if found != sorted(routes):
+            raise InfrastructureError(
+                "the uSID table, read back, is another than was written",
+                where=self.device.node,
+                found="; ".join(_differences(routes, found))[:2000],
+            )
+        return made
+
+    def _sid_device_step(self) -> list[Step]:
+        if SID_DEVICE in iproute.port_states(self._json("ip", "-j", "link", "show")):
+            return []
+        make = ["ip", "link", "add", "name", SID_DEVICE, "up", "type", "dummy"]
+        return [({"kind": "interface", "name": SID_DEVICE}, make)]
+
+    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
+        here = {(n.address, n.port): n.mac for n in self._neighbours()}
+        steps: list[Step] = []
+        for port, mac in peers.items():
+            self._own_port(port)
+            before = here.get((GATEWAY, port))
+            if before != mac:
+                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
+                steps.append((inverse, iproute.neighbour_replace(Neighbour(GATEWAY, port, mac))))
+        return steps
+
+    def _route_steps(self, block: str, routes: Sequence[UsidRoute]) -> list[Step]:
+        rows = self._routes()
+        wanted = {route.prefix: route for route in routes}
+        present = {route.prefix: route for route in iproute.usid_routes(rows, block)}
+        steps: list[Step] = []
+        for prefix in sorted(wanted.keys() | present.keys()):
+            route = wanted.get(prefix)
+            if route == present.get(prefix):
+                continue
+            before = self._restorable(iproute.of_prefix(rows, prefix))
+            if route is not None and route.does is Does.FORWARD:
+                self._own_port(route.port)
+            argv = ["ip", "-6", "route", "del", prefix] if route is None else iproute.route_replace(route, SID_DEVICE)
+            steps.append(({"kind": "route", "prefix": prefix, "before": before}, argv))
+        return steps
+
+    def _restorable(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The route that is there, which can be put back. Raises InfrastructureError for what could not be."""
+        if len(found) > 1:
+            raise InfrastructureError(
+                "several routes for one prefix cannot be put back, so they are not touched",
+                where=self.device.node,
+                found=f"{len(found)} for {found[0].get('dst')}",
+            )
+        for route in found:
+            iproute.raw_route("replace", route)
+        return found[0] if found else None
+
+
+def _differences(wanted: Sequence[UsidRoute], found: Sequence[UsidRoute]) -> list[str]:
+    missing = [f"no {route.prefix} {route.does} {route.port}".rstrip() for route in wanted if route not in found]
+    more = [f"{route.prefix} {route.does} {route.port}".rstrip() for route in found if route not in wanted]
+    return missing + more

@@ -1,0 +1,28 @@
+"""Which uSID routes a lab's switches are to have: the same tables as the namespaces', in the words of drivers."""
+
+from __future__ import annotations
+
+from testbed.addressing import AddressPlan
+from testbed.fabric.devices import Does, UsidRoute
+from testbed.lab import Lab, Tier
+from testbed.lab.inventory import Device
+
+
+def switch_routes(lab: Lab, addresses: AddressPlan, device: Device) -> list[UsidRoute]:
+    """The routes of a switch, sorted: its own uN, one for each neighbour, and the drop of all that is foreign."""
+    topology, block = lab.topology, addresses.block
+    routes = [
+        UsidRoute(str(addresses.sid(device.node)), Does.UN),
+        UsidRoute(str(block), Does.DROP),
+    ]
+    for port in topology.ports(device.node):
+        peer = topology.peer(port)
+        usid = addresses.usid(str(peer) if topology.tier(peer.node) is Tier.HOST else peer.node)
+        routes.append(UsidRoute(prefix(addresses, usid), Does.FORWARD, device.device_port(port.name)))
+    return sorted(routes)
+
+
+def prefix(addresses: AddressPlan, usid: int) -> str:
+    """The /48 of a uSID."""
+    network = int(addresses.block.network_address) | usid << 80
+    return str(type(addresses.block)((network, 48)))

@@ -1,0 +1,20 @@
+"""Whose a rig is: leases that expire, numbers that fence off whoever lost one, and what is to be undone on devices."""
+
+from testbed.leases.changes import Journal, OpenChange
+from testbed.leases.database import Database, default_url
+from testbed.leases.held import HeldLease, LeaseLostError
+from testbed.leases.store import BusyError, LeaseFacts, Leases, RigFacts, UnhealthyError
+
+__all__ = [
+    "BusyError",
+    "Database",
+    "HeldLease",
+    "Journal",
+    "LeaseFacts",
+    "LeaseLostError",
+    "Leases",
+    "OpenChange",
+    "RigFacts",
+    "UnhealthyError",
+    "default_url",
+]

@@ -1,0 +1,127 @@
+"""A lease that this process holds: renewed by a thread, and over for this process before it is for others."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final, Self
+
+from testbed.errors import InfrastructureError
+from testbed.leases.store import LeaseFacts, LeaseLostError, Leases, lost
+
+DEFAULT_HEARTBEAT_S: Final = 10.0
+#: Others may have the rig so many heartbeats after the last one: what was under way at the first has ended by then.
+EXPIRY_HEARTBEATS: Final = 3
+_TRIES_PER_HEARTBEAT: Final = 3
+
+
+def _now() -> float:
+    """A clock that goes on while the machine sleeps, and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class HeldLease:
+    """Rigs that are ours. Use as a context; leaving it gives them back.
+
+    One heartbeat after it was last renewed this process touches nothing any more, whatever the reason: the database
+    stopped, the network parted, the process was paused. Only two heartbeats later may others have the rigs.
+    """
+
+    def __init__(self, leases: Leases, facts: LeaseFacts, heartbeat_s: float, renewed: float) -> None:
+        self._leases = leases
+        self.facts = facts
+        self.heartbeat_s = heartbeat_s
+        self._good_until = renewed + heartbeat_s
+        self._lost: LeaseLostError | None = None
+        self._trouble = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease-heartbeat", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take(
+        cls,
+        leases: Leases,
+        names: Sequence[str],
+        *,
+        heartbeat_s: float = DEFAULT_HEARTBEAT_S,
+        wait_s: float = 0.0,
+        purpose: str = "",
+        healing: bool = False,
+    ) -> HeldLease:
+        """Take rigs, all or none; raises as :meth:`Leases.take` does."""
+        ttl_s = EXPIRY_HEARTBEATS * heartbeat_s
+        facts = leases.take(names, ttl_s=ttl_s, wait_s=wait_s, purpose=purpose, healing=healing)
+        # When exactly it was given out is not known here, for it may have been waited for: so it is renewed at once.
+        renewed = _now()
+        leases.renew(facts.id, ttl_s)
+        return cls(leases, facts, heartbeat_s, renewed)
+
+    @classmethod
+    def adopt(cls, leases: Leases, name: str, *, heartbeat_s: float = DEFAULT_HEARTBEAT_S) -> HeldLease:
+        """Go on with a lease that was taken at the keyboard. Raises UsageError, LeaseLostError."""
+        facts, renewed = leases.find(name), _now()
+        leases.renew(facts.id, EXPIRY_HEARTBEATS * heartbeat_s)
+        return cls(leases, facts, heartbeat_s, renewed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def guard(self) -> None:
+        """Raise LeaseLostError when nothing may be touched any more. Asks nobody, so it costs nothing."""
+        if self._lost is not None:
+            raise self._lost
+        if self._ended.is_set():
+            raise lost(self.facts.id, "it was given back")
+        late = _now() - self._good_until
+        if late > 0:
+            # Not for good: a heartbeat that comes through before the lease has expired makes it good again.
+            why = f"not renewed for {late + self.heartbeat_s:.1f} s{f': {self._trouble}' if self._trouble else ''}"
+            raise lost(self.facts.id, why)
+
+    def require(self, rig: str) -> None:
+        """Raise LeaseLostError unless the database, too, says that this rig is ours: asked at each change."""
+        self.guard()
+        try:
+            self._leases.require(self.facts.id, rig, self.token(rig))
+        except LeaseLostError as error:
+            self._lost = error
+            raise
+        self.guard()
+
+    def token(self, rig: str) -> int:
+        """The number that fences off whoever had the rig before. Raises LeaseLostError for a rig that is not of it."""
+        if rig not in self.facts.tokens:
+            raise lost(self.facts.id, f"{rig} is no part of it")
+        return self.facts.tokens[rig]
+
+    def release(self) -> None:
+        """Give the rigs back. Where the database cannot be told, they are free when the lease expires."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join(self._leases.database.timeout_s + 1)
+        with contextlib.suppress(InfrastructureError):
+            self._leases.release(self.facts.id)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self.heartbeat_s / _TRIES_PER_HEARTBEAT):
+            began = _now()
+            try:
+                self._leases.renew(self.facts.id, EXPIRY_HEARTBEATS * self.heartbeat_s)
+            except LeaseLostError as error:
+                self._lost = error
+                return
+            except InfrastructureError as error:
+                self._trouble = f"{error.message}{f' ({error.found})' if error.found else ''}"
+            else:
+                # From before it was asked: the lease expires no earlier than that and three heartbeats.
+                self._good_until, self._trouble = began + self.heartbeat_s, ""
+
+
+__all__ = ["DEFAULT_HEARTBEAT_S", "HeldLease", "LeaseLostError"]
