@@ -62,7 +62,12 @@
       const bottom = plot.viewBox.baseVal.height;
       const pixels = (window) => data.left + (window - from) / (to - from) * data.width;
       const seconds = (window) => data.zero + window * data.window;
-      svg.setAttribute("aria-description", "Drag to zoom. With the keyboard: arrows move, plus and minus zoom, Escape shows all.");
+      const hint = document.createElement("p");
+      hint.className = "hint";
+      hint.id = `hint-${Math.random().toString(36).slice(2)}`;
+      hint.textContent = "Drag to zoom. With the keyboard: arrows move, + and \u2212 zoom, Escape shows all.";
+      figure.append(hint);
+      svg.setAttribute("aria-describedby", hint.id);
 
       function tick(x, label, parts) {
         parts.push(`<path d="M${x} ${data.top}V${bottom + 5}" class="tick"/>`,
