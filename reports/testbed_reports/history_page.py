@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from testbed.measure.result_parts import Verdict
+from testbed.measure.run import RunRecord
 from testbed_reports.comparison import Comparison
-from testbed_reports.display import SIGNS, quantity
+from testbed_reports.display import SIGNS, quantity, span
 from testbed_reports.frame import Site, frame, render
 from testbed_reports.history.tables import Run
 from testbed_reports.trends.store import Told
@@ -27,12 +28,18 @@ def render_history(runs: Sequence[Run], shown: Collection[str], site: Site) -> s
 
 
 def render_front(
-    runs: Sequence[Run], shown: Collection[str], comparison: Comparison | None, told: Sequence[Told], site: Site
+    runs: Sequence[Run],
+    shown: Collection[str],
+    newest: RunRecord | None,
+    comparison: Comparison | None,
+    told: Sequence[Told],
+    site: Site,
 ) -> str:
     """The newest run, what is new in it, and those before it."""
     fresh = [one for one in told if one.new]
     context: dict[str, Any] = {
         "newest": None if not runs else _rows(runs[:1], shown)[0],
+        "where": [] if newest is None else sorted({test.realised for test in newest.tests}),
         "verdict": Verdict.NOT_RUN.value if not runs else _verdict(runs[0], comparison).value,
         "recent": _rows(runs[:RECENT], shown),
         "comparison": comparison,
@@ -65,7 +72,7 @@ def _rows(runs: Sequence[Run], shown: Collection[str]) -> list[dict[str, Any]]:
             "run": run,
             "address": f"runs/{run.id}/index.html" if run.id in shown else "",
             "sign": SIGNS[Verdict(run.verdict)],
-            "took": quantity(run.duration_s, "s"),
+            "took": span(run.duration_s),
         }
         for run in runs
     ]

@@ -16,7 +16,7 @@ from testbed.measure.run import RunRecord
 from testbed.measure.texts import clipped
 from testbed_reports.changes import Change, Since, changes
 from testbed_reports.comparison import Comparison, Pair
-from testbed_reports.display import NOT_MEASURED, SIGNS, count, quantity
+from testbed_reports.display import NOT_MEASURED, SIGNS, count, span
 from testbed_reports.frame import ALONE, Site, frame, render
 from testbed_reports.listing import Addressed, most_wrong, pages_of
 
@@ -141,7 +141,8 @@ def render_overview(
             "position": position,
             "further": list(further)[: len(lists) - 1],
             "labs": sorted({test.lab for test in run.tests}),
-            "seconds": lambda value: quantity(value, "s"),
+            "took": span(run.duration_s),
+            "linked": site.root is not None and morning.comparison is not None and bool(site.places),
             "clip": lambda text: clipped(text, 600),
             "command": shlex.join(run.command),
             "sums": sums,

@@ -98,6 +98,7 @@ def _context(result: Result, around: Around) -> dict[str, Any]:
         "since": _since(result, around),
         "files": around.files,
         "result_file": "result.json",
+        "inside": around.site.root is not None,
         "grouped": grouped(result.figures),
         "judged": [(judgement, _judged(result, judgement)) for judgement in result.judgements],
         "stands_for": lambda figure: stands_for(figure, scale),

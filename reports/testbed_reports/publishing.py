@@ -96,7 +96,7 @@ def _build(history: History, out: Path, store: Path, keep: int, say: Tell) -> Pu
     newest = None if not runs else history.run(runs[0].id)
     earlier = None if newest is None else history.before(newest)
     comparison = None if newest is None or earlier is None else compare(earlier, newest)
-    write_page_file(build / "index.html", render_front(runs, shown, comparison, done.told, site))
+    write_page_file(build / "index.html", render_front(runs, shown, newest, comparison, done.told, site))
     final = store / f"{_DONE}{number}"
     _sync(build)
     build.rename(final)

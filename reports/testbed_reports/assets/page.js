@@ -160,10 +160,12 @@
       }
 
       let begun = null;
-      plot.addEventListener("pointerdown", (event) => {
-        if (event.button) return;
-        begun = { window: windowAt(event), x: event.clientX };
-        plot.setPointerCapture(event.pointerId);
+      // On the whole drawing: the plot itself feels the pointer only where something is painted.
+      svg.addEventListener("pointerdown", (event) => {
+        const window = windowAt(event);
+        if (event.button || window < from || window > to) return;
+        begun = { window, x: event.clientX };
+        svg.setPointerCapture(event.pointerId);
       });
       svg.addEventListener("pointermove", (event) => {
         hover(event);

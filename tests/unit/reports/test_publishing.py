@@ -116,6 +116,25 @@ def test_an_empty_history_says_what_to_do(history: History, tmp_path: Path) -> N
     assert "testbed history add" in (tmp_path / "site" / "index.html").read_text()
 
 
+def test_hostile_names_stay_text_on_every_page(history: History, reboot: Result, tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b[31m {{7*7}} ]]>"
+    for number in range(14):
+        values = {hostile: 1.0 + number % 3 + (9 if number > 6 else 0), "failover": 0.02}
+        result = with_values(reboot, values, id=f"r{number}", title=hostile, facts={hostile: f"{number}{hostile}"})
+        name = put_result(result, tmp_path / str(number), "r")
+        tests = [test(hostile, results=(name,)), test(f"{hostile}::idle", Verdict.NOT_RUN, reason=hostile)]
+        facts = {hostile: f"{number // 7}{hostile}"}
+        run = night(number, tests, title=hostile, suite=hostile, runner=hostile, facts=facts)
+        history.add(kept(run, tmp_path / str(number)))
+    publish(history, tmp_path / "site")
+    for page in (tmp_path / "site").resolve().rglob("*.html"):
+        content = page.read_text()
+        assert "<img" not in content, page
+        assert "alert(1)</script" not in content, page
+        assert "\x1b" not in content, page
+    assert "{{7*7}}" in (tmp_path / "site" / "trends" / "index.html").read_text()
+
+
 def test_what_is_not_ours_is_left_alone(history: History, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "thesis.txt").write_text("years of work")
