@@ -21,7 +21,7 @@ from testbed.errors import InfrastructureError, UsageError
 #: Of a machine's own history; a history that several share has a URL.
 DEFAULT_FILE: Final = "history.sqlite"
 _KINDS: Final = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-#: One writer at a time migrates: any number that nothing else uses.
+#: One writer at a time: any number that nothing else uses.
 _LOCK: Final = 0x6D72_6374
 _PATIENCE_S: Final = 30
 
@@ -66,8 +66,7 @@ def open_database(place: str) -> Engine:
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.begin() as connection:
-            if url.get_backend_name() == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            alone(connection)
             migrate(connection, shown)
     except SQLAlchemyError as error:
         engine.dispose()
@@ -76,6 +75,15 @@ def open_database(place: str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def alone(connection: Connection) -> None:
+    """Let no other process write until this transaction ends.
+
+    Two that add runs at once would both make the rows of a new test. SQLite's transactions hold its one write lock.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def migrate(connection: Connection, shown: str) -> None:

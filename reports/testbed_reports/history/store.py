@@ -17,7 +17,7 @@ from testbed.measure.run import RunRecord
 from testbed_reports.changes import Since
 from testbed_reports.comparison import Figures, Key, key
 from testbed_reports.history.adding import Adding
-from testbed_reports.history.database import database_error, open_database
+from testbed_reports.history.database import alone, database_error, open_database
 from testbed_reports.history.rows import chunks, tests_of, without_tests
 from testbed_reports.history.tables import Alarm, Conditions, Measurement, Outcome, Run, Series, Test
 from testbed_reports.sources import Source, part_name
@@ -54,6 +54,7 @@ class History:
         """
         run = source.run
         with Session(self.engine) as session, session.begin():
+            alone(session.connection())
             known = session.get(Run, run.id)
             if known is not None:
                 if known.record != without_tests(run):

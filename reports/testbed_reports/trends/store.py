@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from testbed_reports.changes import Change as Condition
 from testbed_reports.changes import changes as conditions_changed
 from testbed_reports.comparison import Key
+from testbed_reports.history.database import alone
 from testbed_reports.history.store import History
 from testbed_reports.history.tables import Alarm, Conditions, Measurement, Outcome, Run, Series, Test
 from testbed_reports.sources import part_name
@@ -152,6 +153,7 @@ def tell(history: History, trends: Sequence[Trend], run_id: str) -> list[Told]:
     """
     out = []
     with Session(history.engine) as session, session.begin():
+        alone(session.connection())
         known: dict[int, list[Alarm]] = {}
         for alarm in session.scalars(select(Alarm)):
             known.setdefault(alarm.series_id, []).append(alarm)
