@@ -23,7 +23,7 @@ def main(site: Path) -> None:
     try:
         runs = sorted(site.glob("runs/*/index.html"))
         trends = [page for page in sorted(site.glob("trends/*.html")) if page.stem.isdigit()]
-        worse = next((page for page in trends if "▲ worse" in page.read_text(encoding="utf-8")), None)
+        worse = next((page for page in trends if "✕ worse" in page.read_text(encoding="utf-8")), None)
         if not runs or worse is None:
             raise UsageError("nothing to draw", where=str(site), expected="runs, and a change for the worse")
         take_picture(runs[-1].resolve(), _HERE / "run.png", "1240,820")

@@ -67,7 +67,7 @@ def test_a_site_holds_latest_history_trends_and_runs(history: History, reboot: R
     assert "runs/night-000/compare.html" not in found
     assert dead_ends(site) == []
     trends = (site / "trends" / "index.html").read_text()
-    assert "▲ worse" in trends
+    assert "✕ worse" in trends
     assert "nos: 4.9 → 5.0" in trends
     assert (
         "failover: 20." in re.sub(r"\s", " ", (site / "index.html").read_text())
