@@ -84,6 +84,16 @@ def offset(t_ns: int, origin_ns: int) -> str:
     return f"{(t_ns - origin_ns) * 1e-9:+.6f}{THIN}s".replace("-", "−")
 
 
+def span(seconds: float) -> str:
+    """How long something took: ``6 h 12 min``, ``3 min 20 s``; under a minute as any time."""
+    if seconds < 60:
+        return quantity(seconds, "s", 0.01)
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}{THIN}min {whole % 60}{THIN}s"
+    return f"{whole // 3600}{THIN}h {whole % 3600 // 60}{THIN}min"
+
+
 def size(value: float) -> str:
     """Bytes: ``7.8 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):

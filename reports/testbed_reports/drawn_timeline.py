@@ -7,17 +7,18 @@ coordinates stay short integers, and zooming is a change of one ``viewBox``.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from markupsafe import Markup
 
 from testbed.measure.result import Result
 from testbed.measure.result_parts import EventRecord
-from testbed.measure.series import Counts, PlaneSeries, TimelineRecord
+from testbed.measure.series import TimelineRecord
 from testbed_reports.display import count, offset, quantity
+from testbed_reports.strips import Strip, draw_strip, full_scale
 from testbed_reports.svg import el, number, text, together
 
 WIDTH, LEFT, RIGHT = 1120.0, 74.0, 134.0
@@ -25,9 +26,14 @@ PLOT = WIDTH - LEFT - RIGHT
 #: Drawn windows at most; above it, neighbours are merged.
 MOST_WINDOWS = 480
 _LANE, _STRIP, _GAP, _AXIS, _TOP = 22.0, 40.0, 7.0, 34.0, 18.0
-_FIRST_LANES = ("fault", "carrier", "tables", "traffic")
+#: Events of senders' entropy values are told apart from others of traffic.
+EV_LANE = "EV states"
+_FIRST_LANES = ("fault", "carrier", "tables", EV_LANE, "traffic")
 _MOST_LANES = 8
 _MOST_MARKS = 200
+#: Flows drawn at most, those that lost the most.
+MOST_FLOWS = 32
+_EV = re.compile(r"\bev 0x")
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,53 @@ class Drawing:
 
 
 def draw_timeline(result: Result) -> Drawing | None:
-    """Draw a result's timeline; None where it has none."""
+    """Draw a result's timeline, a strip per plane; None where it has none."""
+    series = _series(result)
+    if series is None:
+        return None
+    strips = [
+        Strip(f"plane {one.plane}", one.delivered, one.delivered_min, one.delivered_max, one.lost)
+        for one in series.planes
+    ]
+    notes = [
+        (f"lost {count(sum(one.lost))}", f"reordered {count(sum(one.reordered))}", any(one.lost))
+        for one in series.planes
+    ]
+    return _draw(result, series, strips, notes, _lanes(result.events), "Events and goodput per plane over time")
+
+
+def draw_flows(result: Result) -> Drawing | None:
+    """The same with a strip per flow, and only the faults above them; None where it has none."""
+    series = _series(result)
+    if series is None or not series.flows:
+        return None
+    flows = sorted(series.flows, key=lambda one: -sum(one.lost))[:MOST_FLOWS]
+    shown = [one for one in series.flows if one in flows]
+    strips = [Strip(one.flow, one.delivered, one.delivered_min, one.delivered_max, one.lost) for one in shown]
+    notes = [(f"lost {count(sum(one.lost))}", "", any(one.lost)) for one in shown]
+    return _draw(result, series, strips, notes, {}, "Goodput per flow over time")
+
+
+def _series(result: Result) -> TimelineRecord | None:
     if result.timeline is None or not result.timeline.windows:
         return None
-    series = result.timeline.thinned(MOST_WINDOWS)
+    return result.timeline.thinned(MOST_WINDOWS)
+
+
+def _draw(
+    result: Result,
+    series: TimelineRecord,
+    strips: Sequence[Strip],
+    notes: Sequence[tuple[str, str, bool]],
+    lanes: dict[str, list[EventRecord]],
+    title: str,
+) -> Drawing:
     first_fault = min((fault.begin_ns for fault in result.faults), default=series.origin_ns)
     axis = Axis(series.origin_ns, series.drawn_window_ns, series.windows, first_fault)
-    lanes = _lanes(result.events)
     strips_top = _TOP + _LANE * len(lanes) + (6 if lanes else 0)
-    bottom = strips_top + (_STRIP + _GAP) * len(series.planes) - _GAP
-    full = _full_scale(series)
-    inner = together([*_shades(result, axis, bottom), *_marks(lanes, axis), *_strips(series, strips_top, full)])
+    bottom = strips_top + (_STRIP + _GAP) * len(strips) - _GAP
+    full = full_scale(strips, series)
+    inner = together([*_shades(result, axis, bottom), *_marks(lanes, axis), *_strips(strips, series, strips_top, full)])
     plot = el(
         "svg",
         inner,
@@ -92,88 +134,31 @@ def draw_timeline(result: Result) -> Drawing | None:
     )
     svg = el(
         "svg",
-        el("title", "Events and goodput per plane over time"),
-        *_backs(len(series.planes), strips_top),
+        el("title", title),
+        *_backs(len(strips), strips_top),
         _ticks(axis, bottom),
         plot,
         *_fault_labels(result, axis),
         *_lane_labels(lanes, axis),
-        *_strip_labels(series, strips_top),
+        *_strip_labels(strips, notes, strips_top),
         el("line", x1=0.0, x2=0.0, y1=0.0, y2=bottom, class_="cursor", visibility="hidden"),
         viewBox=f"0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}",
         class_="timeline",
         role="img",
         tabindex="0",
     )
-    return Drawing(svg, _data(result, series, axis), _scale_text(full, series), _seconds(axis.window_ns), series.merged)
+    data = _data(result, series, strips, axis)
+    return Drawing(svg, data, _scale_text(full, series), _seconds(axis.window_ns), series.merged)
 
 
 # -- the plot area: windows by pixels ---------------------------------------------------------------------------
 
 
-def _strips(series: TimelineRecord, top: float, full: float) -> Iterator[Markup]:
-    most_lost = max((max(plane.lost) for plane in series.planes), default=0)
-    for position, plane in enumerate(series.planes):
+def _strips(strips: Sequence[Strip], series: TimelineRecord, top: float, full: float) -> Iterator[Markup]:
+    most_lost = max((max(strip.lost) for strip in strips), default=0)
+    for position, strip in enumerate(strips):
         base = top + position * (_STRIP + _GAP) + _STRIP
-        yield from _strip(plane, series, base, full, most_lost)
-
-
-def _strip(plane: PlaneSeries, series: TimelineRecord, base: float, full: float, most_lost: int) -> Iterator[Markup]:
-    heights = [_height(value, full) for value in _per_window(plane.delivered, series)]
-    line = _steps(heights, base)
-    yield el("path", d=f"{line}V{number(base)}H0z", class_="area")
-    if series.merged > 1:
-        high = [_height(value, full) for value in plane.delivered_max]
-        low = [_height(value, full) for value in plane.delivered_min]
-        yield el("path", d=_band(low, high, base), class_="range")
-    yield el("path", d=line, class_="rate", vector_effect="non-scaling-stroke")
-    bars = _bars(plane.lost, base - _STRIP, most_lost)
-    if bars:
-        yield el("path", d=bars, class_="lost", vector_effect="non-scaling-stroke")
-
-
-def _per_window(values: Counts, series: TimelineRecord) -> Iterator[float]:
-    """Counts per sampling window; the last drawn window may hold fewer."""
-    last = len(values) - 1
-    for position, value in enumerate(values):
-        yield value / (series.last_merged if position == last else series.merged)
-
-
-def _height(value: float, full: float) -> int:
-    return round(value / full * (_STRIP - 2)) if full else 0
-
-
-def _steps(heights: Sequence[int], base: float) -> str:
-    """A staircase; equal neighbours are one step."""
-    parts = [f"M0 {number(base - heights[0])}"]
-    before = heights[0]
-    for height, run in groupby(heights):
-        if height != before:
-            parts.append(f"v{before - height}")
-        parts.append(f"h{sum(1 for _ in run)}")
-        before = height
-    return "".join(parts)
-
-
-def _band(low: Sequence[int], high: Sequence[int], base: float) -> str:
-    """The area between two staircases: forwards along the upper, back along the lower."""
-    parts, before = [_steps(high, base), f"V{number(base - low[-1])}"], low[-1]
-    for height, run in groupby(reversed(low)):
-        if height != before:
-            parts.append(f"v{before - height}")
-        parts.append(f"h-{sum(1 for _ in run)}")
-        before = height
-    return "".join(parts) + "z"
-
-
-def _bars(lost: Counts, top: float, most: int) -> str:
-    """A bar hanging from the strip's top for each window that lost packets; never too short to see."""
-    parts = []
-    for position, packets in enumerate(lost):
-        if packets:
-            height = max(round(packets / most * (_STRIP * 0.6)), 7)
-            parts.append(f"M{position}.5 {number(top)}v{height}")
-    return "".join(parts)
+        yield from draw_strip(strip, series, base, _STRIP, full, most_lost)
 
 
 def _shades(result: Result, axis: Axis, bottom: float) -> Iterator[Markup]:
@@ -214,7 +199,7 @@ def _mark(x: float, y: float, to: str, class_: str) -> Markup:
 
 
 def _lane_class(lane: str) -> str:
-    return lane if lane in _FIRST_LANES else "other"
+    return {EV_LANE: "traffic"}.get(lane, lane if lane in _FIRST_LANES else "other")
 
 
 # -- around it: pixels ------------------------------------------------------------------------------------------
@@ -223,7 +208,7 @@ def _lane_class(lane: str) -> str:
 def _lanes(events: Iterable[EventRecord]) -> dict[str, list[EventRecord]]:
     found: dict[str, list[EventRecord]] = defaultdict(list)
     for event in events:
-        found[event.lane].append(event)
+        found[EV_LANE if event.lane == "traffic" and _EV.search(event.subject) else event.lane].append(event)
     known = [lane for lane in _FIRST_LANES if lane in found]
     others = sorted(lane for lane in found if lane not in _FIRST_LANES)
     return {lane: found[lane] for lane in (known + others)[:_MOST_LANES]}
@@ -288,14 +273,15 @@ def _label(group: list[EventRecord]) -> tuple[str, int]:
     return (what if len(group) == 1 else f"{len(group)} × {what}"), group[-1].t_ns
 
 
-def _strip_labels(series: TimelineRecord, top: float) -> Iterator[Markup]:
-    for position, plane in enumerate(series.planes):
+def _strip_labels(strips: Sequence[Strip], notes: Sequence[tuple[str, str, bool]], top: float) -> Iterator[Markup]:
+    for position, (strip, (lost, further, bad)) in enumerate(zip(strips, notes, strict=True)):
         y = top + position * (_STRIP + _GAP)
-        lost, reordered = sum(plane.lost), sum(plane.reordered)
-        yield text(f"plane {plane.plane}", LEFT - 10, y + _STRIP / 2 + 4, "plane", text_anchor="end")
+        label = strip.label if len(strip.label) <= 11 else strip.label[:10] + "…"
+        yield text(label, LEFT - 10, y + _STRIP / 2 + 4, "plane", text_anchor="end")
         x = LEFT + PLOT + 10
-        yield text(f"lost {count(lost)}", x, y + 15, "count bad" if lost else "count")
-        yield text(f"reordered {count(reordered)}", x, y + 31, "count")
+        yield text(lost, x, y + 15, "count bad" if bad else "count")
+        if further:
+            yield text(further, x, y + 31, "count")
 
 
 def _ticks(axis: Axis, bottom: float) -> Markup:
@@ -322,13 +308,6 @@ def _round_step(least: float) -> float:
 # -- numbers ----------------------------------------------------------------------------------------------------
 
 
-def _full_scale(series: TimelineRecord) -> float:
-    """What the top of a strip stands for, in packets per sampling window."""
-    if series.merged > 1:
-        return float(max((max(plane.delivered_max) for plane in series.planes), default=0))
-    return max((value for plane in series.planes for value in _per_window(plane.delivered, series)), default=0.0)
-
-
 def _scale_text(full: float, series: TimelineRecord) -> str:
     if series.payload_bytes:
         return quantity(full * series.payload_bytes * 8e9 / series.window_ns, "bit/s")
@@ -339,9 +318,10 @@ def _seconds(ns: int) -> str:
     return quantity(ns * 1e-9, "s")
 
 
-def _data(result: Result, series: TimelineRecord, axis: Axis) -> dict[str, object]:
+def _data(result: Result, series: TimelineRecord, strips: Sequence[Strip], axis: Axis) -> dict[str, object]:
     window_s = series.drawn_window_ns * 1e-9
     return {
+        "count": series.windows,
         "zero": (axis.start_ns - axis.zero_ns) * 1e-9,
         "window": window_s,
         "last": series.last_merged / series.merged,
@@ -353,5 +333,5 @@ def _data(result: Result, series: TimelineRecord, axis: Axis) -> dict[str, objec
             [axis.clamped(fault.begin_ns), axis.clamped(fault.end_ns) if fault.end_ns is not None else axis.windows]
             for fault in result.faults[:20]
         ],
-        "planes": [[plane.plane, plane.delivered, plane.lost] for plane in series.planes],
+        "strips": [[strip.label, strip.delivered, strip.lost] for strip in strips],
     }

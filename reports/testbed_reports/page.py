@@ -2,101 +2,86 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import shlex
-from importlib import resources
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from testbed.measure.atomic import write_atomically
 from testbed.measure.result import Result
 from testbed.measure.result_parts import FigureRecord, JudgementRecord
-from testbed_reports.display import (
-    NOT_MEASURED,
-    SIGNS,
-    count,
-    figure_text,
-    limit_text,
-    offset,
-    quantity,
-    resolution_text,
-    size,
-    title,
-)
-from testbed_reports.drawn_timeline import draw_timeline
+from testbed_reports.changes import Since, changes, conditions_of_result
+from testbed_reports.display import NOT_MEASURED, count, offset, quantity
+from testbed_reports.drawn_distribution import draw_distributions
+from testbed_reports.drawn_timeline import draw_flows, draw_timeline
 from testbed_reports.drawn_topology import MOST_LINKS, draw_topology, marks
+from testbed_reports.frame import ALONE, Site, frame, render, write_page_file
 from testbed_reports.grouping import grouped, stands_for
 from testbed_reports.summary import headlines, read_lab
 
 #: Events a page lists; the result file has all.
 MOST_EVENTS = 300
+#: Changes of conditions a page lists.
+MOST_CHANGES = 12
 _MOST_DROPS = 20
 
 
-def write_page(result: Result, path: Path) -> None:
-    """Write the page of a result, in one step.
+@dataclass(frozen=True)
+class Around:
+    """What a page tells beside its own result.
+
+    Attributes:
+        site: where it stands.
+        since: the last pass of the same before it; None: none is known.
+        compared: whether anybody looked for one.
+        files: the address of a file that the result names, from the page; empty where it is not there to be opened.
+            None: the files' names are told, and lead nowhere.
+    """
+
+    site: Site = ALONE
+    since: Since | None = None
+    compared: bool = False
+    files: Callable[[str], str] | None = None
+
+
+def write_page(result: Result, path: Path, around: Around | None = None) -> None:
+    """Write the page of a result beside its files, in one step.
 
     Raises:
         InfrastructureError: the folder is missing, full or not writable.
 
     """
-    document = render_page(result).encode()
-    write_atomically(path, lambda file: file.write(document))
+    around = around or Around(files=lambda name: name if (path.parent / name).is_file() else "")
+    write_page_file(path, render_page(result, around))
 
 
-def render_page(result: Result) -> str:
+def render_page(result: Result, around: Around | None = None) -> str:
     """The page of a result."""
-    style, script = _asset("page.css"), _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            style=Markup(style),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            script_digest=digest,
-            **_context(result),
-        )
-    )
+    around = around or Around()
+    return render("page.html.j2", frame(around.site), _context(result, around))
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("testbed_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": count,
-        "figure": figure_text,
-        "limit": limit_text,
-        "resolution": resolution_text,
-        "size": size,
-        "words": title,
-    }
-    return environment
+def render_article(result: Result, group: str, name: str) -> Markup:
+    """The drawings and limits of a result, as a part of a page that shows many."""
+    context = _context(result, Around()) | {"group": group, "name": name}
+    # The template escapes what the result holds.
+    return Markup(render("article.html.j2", frame(ALONE), context))  # noqa: S704
 
 
-def _asset(name: str) -> str:
-    return resources.files("testbed_reports").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _context(result: Result) -> dict[str, Any]:
+def _context(result: Result, around: Around) -> dict[str, Any]:
     lab, no_lab = read_lab(result)
     scale = lab.time_scale if lab else 1.0
     timeline = draw_timeline(result)
+    flows = draw_flows(result)
+    names = dict.fromkeys(record.name for record in result.distributions)
+    drawings = [(name, draw_distributions(result.distributions, name)) for name in list(names)[:8]]
     drops = sorted((drop for drop in result.drops if drop.packets), key=lambda drop: -drop.packets)
     found = marks(lab.shape, result.faults, result.drops) if lab else None
     return {
         "result": result,
-        "signs": {verdict.value: sign for verdict, sign in SIGNS.items()},
         "headlines": headlines(result, scale),
         "lab": lab,
         "no_lab": no_lab,
@@ -106,7 +91,14 @@ def _context(result: Result) -> dict[str, Any]:
         "summarised": lab is not None and len(lab.topology.links) > MOST_LINKS,
         "marks": found,
         "timeline": timeline,
-        "timeline_data": _script_data(timeline.data) if timeline else "",
+        "timeline_data": script_data(timeline.data) if timeline else "",
+        "flows": flows,
+        "flows_data": script_data(flows.data) if flows else "",
+        "distributions": [(name, drawn) for name, drawn in drawings if drawn is not None],
+        "since": _since(result, around),
+        "files": around.files,
+        "result_file": "result.json",
+        "inside": around.site.root is not None,
         "grouped": grouped(result.figures),
         "judged": [(judgement, _judged(result, judgement)) for judgement in result.judgements],
         "stands_for": lambda figure: stands_for(figure, scale),
@@ -153,6 +145,21 @@ def _events(result: Result) -> list[dict[str, str]]:
     ]
 
 
-def _script_data(data: dict[str, object]) -> Markup:
+def _since(result: Result, around: Around) -> dict[str, Any] | bool | None:
+    """What changed since the last pass; None: there was none; False: nobody looked."""
+    if not around.compared:
+        return False
+    if around.since is None:
+        return None
+    found = changes(around.since.conditions, conditions_of_result(result))
+    return {
+        "id": around.since.id,
+        "created": f"{around.since.created:%Y-%m-%d %H:%M} UTC",
+        "changes": found[:MOST_CHANGES],
+        "more": max(len(found) - MOST_CHANGES, 0),
+    }
+
+
+def script_data(data: dict[str, object]) -> Markup:
     r"""JSON that is safe inside a script element: no ``<`` can end it."""
     return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))  # noqa: S704 - escaped here

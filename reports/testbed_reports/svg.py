@@ -17,14 +17,17 @@ def el(tag: str, *children: str, **attributes: str | float | None) -> Markup:
 
     Attribute names end in ``_`` where Python reserves them, and have ``_`` for ``-``; None leaves one out.
     """
-    pairs = []
+    parts = [f"<{tag}"]
     for key, value in attributes.items():
         if value is not None:
-            name = key.rstrip("_")
             # SVG's own camel-case attributes have no underscore and pass unchanged.
-            pairs.append(Markup(' {}="{}"').format(name.replace("_", "-"), _attribute(value)))
-    inner = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(tag, Markup("").join(pairs), inner)
+            name = key.rstrip("_").replace("_", "-")
+            parts.append(f' {name}="{escape(value) if isinstance(value, str) else number(value)}"')
+    parts.append(">")
+    parts += [str(escape(child)) for child in children]
+    parts.append(f"</{tag}>")
+    # Names are ours, and everything else was escaped: Markup's own format does the same, six times slower.
+    return Markup("".join(parts))  # noqa: S704
 
 
 def together(parts: Iterable[str]) -> Markup:
@@ -35,7 +38,3 @@ def together(parts: Iterable[str]) -> Markup:
 def text(content: str, x: float, y: float, class_: str = "", **attributes: str | float | None) -> Markup:
     """A line of text."""
     return el("text", content, x=x, y=y, class_=class_ or None, **attributes)
-
-
-def _attribute(value: str | float) -> str:
-    return value if isinstance(value, str) else number(value)

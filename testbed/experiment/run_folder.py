@@ -15,6 +15,8 @@ from testbed.experiment.ledger_records import drop_records, ledger_record
 from testbed.experiment.measured import Measured
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab
+from testbed.measure.distributions import distributions
+from testbed.measure.flowseries import count_flows, save_series, with_flows
 from testbed.measure.limits import Outcome
 from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
@@ -33,6 +35,7 @@ from testbed.measure.samplefile import save_samples
 from testbed.measure.series import TimelineRecord
 
 _TRIES = 100
+_SERIES = "series.npz"
 #: What a folder's name and a result's id may not hold.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -79,6 +82,7 @@ class RunFolder:
         title: str,
         command: tuple[str, ...],
         seeds: Mapping[str, int],
+        facts: Mapping[str, str] | None = None,
     ) -> Result:
         """Write samples, result and page.
 
@@ -90,6 +94,7 @@ class RunFolder:
             title: of the page.
             command: what runs it again.
             seeds: of every random choice.
+            facts: what else may differ between runs: firmware, NOS, optics, a commit.
 
         Raises InfrastructureError when the folder cannot be written.
         """
@@ -117,7 +122,9 @@ class RunFolder:
             events=event_records(measured.events),
             figures=figure_records(measured.figures),
             judgements=JudgementRecord.all_of(measured.judgements, measured.figures),
-            timeline=TimelineRecord.of(measured.timeline),
+            timeline=self._timeline(measured),
+            distributions=distributions(measured.matched, measured.timeline.planes),
+            facts=dict(facts or {}),
             unexplained_packets=None if measured.ledger.unknown else measured.ledger.unexplained,
             drops=drop_records(measured.accounts),
             ledger=ledger_record(measured.accounts),
@@ -127,6 +134,13 @@ class RunFolder:
         write_result(result, self.result_file)
         write_page(result, self.page)
         return result
+
+    def _timeline(self, measured: Measured) -> TimelineRecord:
+        """The thinned time series, and beside it a file with every window of planes and flows."""
+        counts = count_flows(measured.matched, measured.timeline)
+        save_series(measured.timeline, counts, self.path / _SERIES)
+        record = TimelineRecord.of(measured.timeline).model_copy(update={"raw": _SERIES})
+        return with_flows(record, counts)
 
 
 def _verdict(measured: Measured, left: Sequence[str]) -> tuple[Verdict, str]:

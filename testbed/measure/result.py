@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
 
+from testbed.measure.distributions import DistributionRecord
 from testbed.measure.result_parts import (
     ArtefactRecord,
     ClockRecord,
@@ -57,6 +58,9 @@ class Result(Part):
     realised: Annotated[Literal["netns", "rig", "front end"], Field(description="What the lab was made of.")]
     versions: VersionsRecord
     machine: MachineRecord
+    facts: Annotated[
+        Mapping[Name, Name], Field(description="What else may differ between runs: firmware, NOS, optics, a commit.")
+    ] = {}
     seeds: Mapping[Name, int] = {}
     clock: ClockRecord
     pressure: PressureRecord
@@ -65,6 +69,7 @@ class Result(Part):
     figures: Annotated[tuple[FigureRecord, ...], Field(max_length=MOST_FIGURES)] = ()
     judgements: tuple[JudgementRecord, ...] = ()
     timeline: TimelineRecord | None = None
+    distributions: Annotated[tuple[DistributionRecord, ...], Field(max_length=2_000)] = ()
     unexplained_packets: Annotated[
         Count | None, Field(description="Sent, neither delivered nor dropped at a named hop; null: not measured.")
     ] = None

@@ -6,7 +6,7 @@ import json
 import re
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -14,13 +14,15 @@ from pydantic_core import from_json
 from testbed.errors import UsageError, nearest
 from testbed.measure.atomic import write_atomically
 from testbed.measure.result import SCHEMA, Result
+from testbed.measure.result_parts import Part
+from testbed.measure.run import RUN_SCHEMA, RunRecord
 from testbed.measure.texts import clipped, visible
 
 #: A result of 100,000 figures is about 50 MB.
 MOST_BYTES: Final = 64 << 20
 _SHOWN = 8
-_VERSION = re.compile(r"mrc-testbed/result/(\d{1,6})(?:\.(\d{1,6}))?")
-_NO_RESULT = "this is not a result"
+_VERSION = re.compile(r"mrc-testbed/(result|run)/(\d{1,6})(?:\.(\d{1,6}))?")
+_P = TypeVar("_P", bound=Part)
 
 
 class ResultFileError(UsageError):
@@ -38,6 +40,17 @@ def write_result(result: Result, path: Path) -> None:
     write_atomically(path, lambda file: file.write(document))
 
 
+def write_run(run: RunRecord, path: Path) -> None:
+    """Write a run file; readers see all of it or none.
+
+    Raises:
+        InfrastructureError: the folder is missing, full or not writable.
+
+    """
+    document = run.model_dump_json(by_alias=True).encode() + b"\n"
+    write_atomically(path, lambda file: file.write(document))
+
+
 def read_result(path: Path) -> Result:
     """Read a result.
 
@@ -45,24 +58,33 @@ def read_result(path: Path) -> Result:
         ResultFileError: no such file, no complete JSON, another schema, or what the schema does not allow.
 
     """
+    return _read(Result, SCHEMA, path)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run file. Raises as :func:`read_result` does."""
+    return _read(RunRecord, RUN_SCHEMA, path)
+
+
+def _read(model: type[_P], schema: str, path: Path) -> _P:
     raw = read_bounded(path, MOST_BYTES)
-    where = str(path)
+    where, kind = str(path), schema.split("/")[1]
     try:
         document = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         cut = "EOF" in str(error)
         raise ResultFileError(
-            "this file ends in the middle" if cut else _NO_RESULT,
+            "this file ends in the middle" if cut else f"this is not a {kind}",
             where=where,
             found=clipped(str(error), 200),
             expected="one JSON document",
-            remedy="run it again; a complete result appears only when its run has ended" if cut else "",
+            remedy=f"run it again; a complete {kind} appears only when its run has ended" if cut else "",
         ) from None
-    _check_schema(document, where)
+    _check_schema(document, where, schema)
     try:
-        return Result.model_validate_json(raw)
+        return model.model_validate_json(raw)
     except ValidationError as error:
-        raise _refused(error, where) from None
+        raise _refused(error, where, model, schema) from None
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -94,20 +116,21 @@ def _beside(path: Path) -> str:
     return str(path.parent / close) if close else ""
 
 
-def _check_schema(document: Any, where: str) -> None:
+def _check_schema(document: Any, where: str, schema: str) -> None:
     found = document.get("schema") if isinstance(document, dict) else None
+    kind = schema.split("/")[1]
     version = _VERSION.fullmatch(found) if isinstance(found, str) else None
-    if version is None:
-        kind = "no `schema`" if found is None else clipped(json.dumps(found), 100)
-        raise ResultFileError(_NO_RESULT, where=where, found=kind, expected=f'"schema": "{SCHEMA}"')
-    ours, theirs = _number(SCHEMA), _number(version[0])
+    if version is None or version[1] != kind:
+        shown = "no `schema`" if found is None else clipped(json.dumps(found), 100)
+        raise ResultFileError(f"this is not a {kind}", where=where, found=shown, expected=f'"schema": "{schema}"')
+    ours, theirs = _number(schema), _number(version[0])
     if theirs[0] == ours[0] and theirs <= ours:
         return
     raise ResultFileError(
-        "this result has another version of the schema",
+        f"this {kind} has another version of the schema",
         where=where,
         found=version[0],
-        expected=SCHEMA,
+        expected=schema,
         remedy="upgrade the testbed" if theirs > ours else "read it with the version of the testbed that wrote it",
     )
 
@@ -116,21 +139,22 @@ def _number(schema: str) -> tuple[int, int]:
     """Major and minor version of a schema's name."""
     found = _VERSION.fullmatch(schema)
     assert found is not None
-    return int(found[1]), int(found[2] or 0)
+    return int(found[2]), int(found[3] or 0)
 
 
-def _refused(error: ValidationError, where: str) -> ResultFileError:
+def _refused(error: ValidationError, where: str, model: type[Part], schema: str) -> ResultFileError:
+    kind, major = schema.split("/")[1], _number(schema)[0]
     problems = error.errors(include_url=False, include_context=False)
     lines = [_problem(dict(problem)) for problem in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN} more")
     unknown = next((str(p["loc"][-1]) for p in problems if p["type"] == "extra_forbidden" and p["loc"]), "")
     return ResultFileError(
-        "this result is not what its schema says",
+        f"this {kind} is not what its schema says",
         where=where,
         found="; ".join(lines),
-        expected="what reports/testbed_reports/schemas/result-1.schema.json allows",
-        nearest=nearest(unknown, (field.alias or name for name, field in Result.model_fields.items()))
+        expected=f"what reports/testbed_reports/schemas/{kind}-{major}.schema.json allows",
+        nearest=nearest(unknown, (field.alias or name for name, field in model.model_fields.items()))
         if unknown
         else "",
     )

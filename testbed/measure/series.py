@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from testbed.measure.arrays import I64
-from testbed.measure.result_parts import Count, Part, StampNs
+from testbed.measure.result_parts import Count, Name, Part, RelativePath, StampNs
 from testbed.measure.timeline import Timeline
 
 #: Windows a result keeps: two per pixel of a wide drawing.
@@ -36,6 +36,16 @@ class PlaneSeries(Part):
         return self
 
 
+class FlowSeries(Part):
+    """One flow's packets, on the windows of its timeline."""
+
+    flow: Name
+    delivered: Counts
+    delivered_min: Annotated[Counts, Field(description="Least delivered in one of the windows merged.")]
+    delivered_max: Annotated[Counts, Field(description="Most delivered in one of the windows merged.")]
+    lost: Annotated[Counts, Field(description="In the window they were offered in.")]
+
+
 class TimelineRecord(Part):
     """Time series of a run, per plane.
 
@@ -51,6 +61,13 @@ class TimelineRecord(Part):
     last_merged: Annotated[int, Field(ge=1)] = 1
     payload_bytes: Annotated[int, Field(ge=0, description="Payload of one packet; 0 where they differ.")]
     planes: tuple[PlaneSeries, ...]
+    flows: Annotated[
+        tuple[FlowSeries, ...], Field(max_length=4096, description="All flows, or those that lost the most.")
+    ] = ()
+    flows_left_out: Count = 0
+    raw: Annotated[
+        RelativePath | None, Field(description="File with every sampling window, unmerged; null: none was kept.")
+    ] = None
 
     @classmethod
     def of(cls, timeline: Timeline, most: int = MOST_WINDOWS) -> Self:
@@ -88,6 +105,10 @@ class TimelineRecord(Part):
     def _same_windows(self) -> Self:
         if len({len(series.sent) for series in self.planes}) > 1:
             raise ValueError("planes with different numbers of windows")
+        for flow in self.flows:
+            columns = (flow.delivered, flow.delivered_min, flow.delivered_max, flow.lost)
+            if any(len(column) != self.windows for column in columns):
+                raise ValueError(f"flow {flow.flow} has other numbers of windows than the planes, {self.windows}")
         if self.last_merged > self.merged:
             raise ValueError(f"last_merged is {self.last_merged}, above merged, {self.merged}")
         return self
@@ -137,4 +158,16 @@ class TimelineRecord(Part):
                 )
                 for series in self.planes
             ),
+            flows=tuple(
+                FlowSeries(
+                    flow=series.flow,
+                    delivered=column(series.delivered),
+                    delivered_min=column(series.delivered_min, np.minimum),
+                    delivered_max=column(series.delivered_max, np.maximum),
+                    lost=column(series.lost),
+                )
+                for series in self.flows
+            ),
+            flows_left_out=self.flows_left_out,
+            raw=self.raw,
         )

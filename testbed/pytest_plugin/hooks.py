@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import BedError, ExitCode
-from testbed.pytest_plugin import failure, measuring, outcomes, shrinking
+from testbed.pytest_plugin import failure, measuring, outcomes, recording, shrinking
 
 DEFAULT_LAB = "laptop"
 
@@ -19,7 +19,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--lab", default=DEFAULT_LAB, metavar="LAB", help="lab file, or name of a shipped lab (laptop)")
     group.addoption("--lab-seed", type=int, default=0, metavar="N", help="seed of the workloads' random choices (0)")
     group.addoption("--lab-logs", metavar="DIR", help="keep the logs of processes on the fabric in DIR")
-    group.addoption("--results", metavar="DIR", help="keep a result file and a page of every measurement in DIR")
+    group.addoption(
+        "--results",
+        metavar="DIR",
+        help="keep a result file and a page of every measurement in DIR, and a run file of the whole session",
+    )
+    group.addoption(
+        "--suite",
+        default="",
+        metavar="NAME",
+        help="what runs of this suite are called in reports, which compare them with each other",
+    )
+    group.addoption(
+        "--fact",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="something that may differ between runs, kept with results: a firmware, a NOS, a commit; repeatable",
+    )
     group.addoption(
         "--pause-on-failure",
         action="store_true",
@@ -65,6 +82,7 @@ def _check_options(config: pytest.Config) -> None:
             Lab.load(config.getoption("--lab"))
         if config.getoption("--results") is not None:
             measuring.require_results_folder(config.getoption("--results"))
+            config.pluginmanager.register(recording.Recorder(config), "testbed-recording")
     except BedError as error:
         pytest.exit(str(error), returncode=error.exit_code)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 import pytest
 
 from testbed.errors import UsageError
+from testbed.pytest_plugin import recording
 from testbed.pytest_plugin.outcomes import unknown
 
 if TYPE_CHECKING:
@@ -126,8 +127,13 @@ class Measure:
         return measure_transfers(self._lab, flows, faults, drops)
 
     def _keep(self, measured: Measured) -> None:
-        """Write result, samples and page below ``--results``, where that is given."""
+        """Write result, samples and page below ``--results``, where that is given; tell JUnit files the figures."""
         config = self._item.config
+        self._item.user_properties += [
+            (f"testbed.{figure.name}", "unknown" if figure.value is None else f"{figure.value:.9g} {figure.unit}")
+            for figure in measured.figures
+            if figure.scope == "all"
+        ]
         results = config.getoption("--results")
         if results is None:
             return
@@ -142,7 +148,9 @@ class Measure:
             title=self._item.name,
             command=self._command(),
             seeds={"workload": measured.flows.seed},
+            facts=recording.facts_of(config),
         )
+        self._item.user_properties.append((recording.RESULT, f"{folder.path.name}/{folder.result_file.name}"))
 
     def _command(self) -> tuple[str, ...]:
         """What runs this test again from the folder that this run began in."""

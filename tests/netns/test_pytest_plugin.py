@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from testbed.errors import ExitCode
 from testbed.fabric.netns import capture
 from testbed.fabric.netns.client import running_fabrics
-from testbed.measure.resultfile import read_result
+from testbed.measure.resultfile import read_result, read_run
+from testbed.measure.run import RunRecord
 from tests.netns.conftest import realise
 from tests.netns.nested import QUICK
 from tests.netns.nft import nft
@@ -422,3 +424,86 @@ def read_until(terminal: int, text: str, timeout_s: float = 30.0) -> str:
         except OSError as error:  # The program behind the terminal has ended.
             raise AssertionError(f"{text!r} did not show; seen: {seen[-2000:]}") from error
     return seen
+
+
+def run_file(suite: pytest.Pytester) -> RunRecord:
+    (found,) = (suite.path / "kept").glob("*.run.json")
+    return read_run(found)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "workers"])
+def test_a_session_leaves_a_run_file(suite: pytest.Pytester, workers: list[str]) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        def test_good(): ...
+
+        def test_bad(): assert 1 == 2
+
+        def test_idle(): pytest.skip("not run: no rig")
+
+        @pytest.fixture
+        def breaks():
+            yield
+            raise RuntimeError("left behind")
+
+        def test_unclean(breaks): ...
+
+        @pytest.mark.xfail(reason="known")
+        def test_known(): assert 0
+        """
+    )
+    options = ("--results", "kept", "--suite", "nightly", "--fact", "nos=5.1", "--fact", "firmware h0:p1 = 28.39")
+    result = run(suite, *options, *workers)
+    result.assert_outcomes(passed=2, failed=1, errors=1, xfailed=1)
+    found = run_file(suite)
+    verdicts = {test.name.partition("::")[2]: test.verdict.value for test in found.tests}
+    assert verdicts == {
+        "test_good": "pass",
+        "test_bad": "fail",
+        "test_idle": "not_run",
+        "test_unclean": "fail",
+        "test_known": "pass",
+    }
+    reasons = {test.name.partition("::")[2]: test.reason for test in found.tests}
+    assert reasons["test_idle"] == "no rig"
+    assert "assert 1 == 2" in reasons["test_bad"]
+    assert "left behind" in reasons["test_unclean"]
+    assert found.suite == "nightly"
+    assert dict(found.facts) == {"nos": "5.1", "firmware h0:p1": "28.39"}
+    assert found.complete
+    assert found.verdict.value == "fail"
+
+
+def test_a_fact_without_a_value_ends_the_session(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_good(): ...")
+    result = run(suite, "--results", "kept", "--fact", "nos")
+    assert result.ret == ExitCode.USAGE
+    assert "NAME=VALUE" in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.alone
+def test_the_run_file_names_results_and_junit_has_figures(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_measured(fabric, traffic, measure):
+            flows = traffic.probes(rate=200)
+            with flows.running():
+                flows.wait_rounds(2)
+            measure(flows)
+        """
+    )
+    run(suite, "--results", "kept", "--fact", "nos=5.1", "--junitxml", "junit.xml")
+    (found,) = run_file(suite).tests
+    (name,) = found.results
+    kept = read_result(suite.path / "kept" / name)
+    assert kept.facts == {"nos": "5.1"}
+    assert kept.timeline is not None
+    assert kept.timeline.raw == "series.npz"
+    assert [one.flow for one in kept.timeline.flows] == ["h0>h1", "h1>h0"]
+    with np.load(suite.path / "kept" / name.replace("result.json", "series.npz")) as raw:
+        assert int(raw["plane.delivered"].sum()) == sum(sum(plane.delivered) for plane in kept.timeline.planes)
+        assert int(raw["flow.delivered"].sum()) == int(raw["plane.delivered"].sum())
+    assert {one.scope for one in kept.distributions if one.name == "delay"} >= {"all", "plane 0", "plane 1"}
+    assert 'name="testbed.loss_ratio"' in (suite.path / "junit.xml").read_text()

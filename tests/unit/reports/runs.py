@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.lab import Lab
+from testbed.measure.distributions import distributions
+from testbed.measure.flowseries import count_flows, with_flows
+from testbed.measure.match import match
 from testbed.measure.provenance import machine_here, versions_here
 from testbed.measure.result import Result, created_from_ns
 from testbed.measure.result_parts import (
@@ -290,7 +293,8 @@ def result(run: Run, folder: Path, **changes: Any) -> Result:
         "events": event_records(events(run)),
         "figures": records,
         "judgements": judged,
-        "timeline": TimelineRecord.of(timeline(run)),
+        "timeline": with_flows(TimelineRecord.of(timeline(run)), count_flows(match(run.samples), timeline(run))),
+        "distributions": distributions(match(run.samples), tuple(range(run.lab.planes))),
         "unexplained_packets": 0,
         "drops": tuple(
             DropRecord(

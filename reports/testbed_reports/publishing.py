@@ -1,0 +1,225 @@
+"""A static site of a history: built beside the one that is there, and put in its place in one step.
+
+``DIR`` is a symbolic link to one of the folders in ``.DIR.site``. A build that dies leaves ``DIR`` as it was, and a
+folder that the next build removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from testbed.errors import InfrastructureError, UsageError
+from testbed.measure.resultfile import ResultFileError
+from testbed_reports.compare_page import render_compare
+from testbed_reports.comparison import Key, compare
+from testbed_reports.frame import ASSETS, Site, write_assets, write_page_file
+from testbed_reports.history.store import History
+from testbed_reports.history.tables import Run
+from testbed_reports.history_page import render_front, render_history
+from testbed_reports.run_report import Earlier, write_run_report
+from testbed_reports.sources import read_source
+from testbed_reports.trends.pages import render_test_trends, render_trends
+from testbed_reports.trends.store import Told, Trend, read_trends, tell
+
+PLACES: Final = (("Latest", "index.html"), ("History", "history.html"), ("Trends", "trends/index.html"))
+#: Finished builds kept beside the one that is shown, for those who are reading them.
+_KEPT: Final = 1
+_BUILD, _DONE = "build-", "site-"
+
+#: Called with what is being built.
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Published:
+    """What publishing did."""
+
+    folder: Path
+    built: int = 0
+    kept: int = 0
+    gone: int = 0
+    told: list[Told] = field(default_factory=list)
+
+
+def publish(history: History, out: Path, *, keep: int = 90, say: Tell = lambda _text: None) -> Published:
+    """Build the site of a history and show it at ``out``.
+
+    Args:
+        history: what to show.
+        out: a path where nothing is, or what an earlier call put there.
+        keep: how many of the newest runs have pages of their own; all are in tables and trends.
+        say: called with what is being built.
+
+    Raises:
+        UsageError: something else is at ``out``.
+        InfrastructureError: it cannot be written, or another build is under way.
+
+    """
+    out = out.absolute()
+    store = out.parent / f".{out.name}.site"
+    _require_ours(out, store)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with _locked(store):
+            return _build(history, out, store, keep, say)
+    except OSError as error:
+        raise InfrastructureError(
+            "the site cannot be written", where=str(out), found=error.strerror or str(error)
+        ) from None
+
+
+def _build(history: History, out: Path, store: Path, keep: int, say: Tell) -> Published:
+    for left in store.glob(f"{_BUILD}*"):
+        shutil.rmtree(left)
+    before = out.resolve() if out.is_symlink() else None
+    numbers = [int(path.name.removeprefix(_DONE)) for path in store.glob(f"{_DONE}*") if path.name[5:].isdigit()]
+    number = max(numbers, default=0) + 1
+    build = store / f"{_BUILD}{number}"
+    build.mkdir()
+    done = Published(out)
+    _assets(before, build)
+    runs = history.runs()
+    say(f"{len(runs)} runs in the history")
+    for run in runs[:keep]:
+        _run_pages(history, run, before, build, done, say)
+    _trend_pages(history, runs, build, done, say)
+    site = Site("", PLACES)
+    shown = {run.id for run in runs[:keep] if (build / "runs" / run.id / "index.html").is_file()}
+    write_page_file(build / "history.html", render_history(runs, shown, site))
+    newest = None if not runs else history.run(runs[0].id)
+    earlier = None if newest is None else history.before(newest)
+    comparison = None if newest is None or earlier is None else compare(earlier, newest)
+    write_page_file(build / "index.html", render_front(runs, shown, newest, comparison, done.told, site))
+    final = store / f"{_DONE}{number}"
+    _sync(build)
+    build.rename(final)
+    _show(final, out, store)
+    for old in sorted(numbers)[: -_KEPT or None]:
+        shutil.rmtree(store / f"{_DONE}{old}")
+    return done
+
+
+def _assets(before: Path | None, build: Path) -> None:
+    """Ours, and those that pages of earlier builds still ask for."""
+    if before is not None and (before / "assets").is_dir():
+        _link_tree(before / "assets", build / "assets")
+    write_assets(build)
+    assert len(list((build / "assets").iterdir())) >= len(ASSETS)
+
+
+def _run_pages(history: History, run: Run, before: Path | None, build: Path, done: Published, say: Tell) -> None:
+    """A run's pages: those of the last build, for runs do not change, or new ones while its files are there."""
+    target = build / "runs" / run.id
+    old = None if before is None else before / "runs" / run.id
+    if old is not None and (old / "index.html").is_file():
+        _link_tree(old, target)
+        done.kept += 1
+        return
+    try:
+        source = read_source(Path(run.file))
+    except (ResultFileError, UsageError):
+        done.gone += 1
+        return
+    if source.run.id != run.id:
+        done.gone += 1
+        return
+    say(f"pages of {run.id}")
+    target.mkdir(parents=True)
+    earlier = history.before(source.run)
+    known = Earlier(earlier, history.last_pass(source.run), history.last_passes(source.run))
+    root = "../../"
+    write_run_report(source, target, known, root=root, places=PLACES)
+    if earlier is not None:
+        page = render_compare(
+            compare(earlier, source.run), history.figures(earlier.id), history.figures(run.id), Site(root, PLACES)
+        )
+        write_page_file(target / "compare.html", page)
+    done.built += 1
+
+
+def _trend_pages(history: History, runs: list[Run], build: Path, done: Published, say: Tell) -> None:
+    (build / "trends").mkdir()
+    trends = read_trends(history)
+    say(f"trends of {len(trends)} measurements")
+    done.told = tell(history, trends, runs[0].id) if runs else []
+    by_test: dict[Key, list[Trend]] = {}
+    for trend in trends:
+        by_test.setdefault(trend.key, []).append(trend)
+    told: dict[Key, list[Told]] = {}
+    for one in done.told:
+        told.setdefault(one.trend.key, []).append(one)
+    site = Site("../", PLACES)
+    addresses = {key: f"{number}.html" for number, key in enumerate(by_test)}
+    for key, found in by_test.items():
+        page = render_test_trends(key, found, told.get(key, []), site)
+        write_page_file(build / "trends" / addresses[key], page)
+    write_page_file(build / "trends" / "index.html", render_trends(done.told, trends, addresses, site))
+
+
+def _require_ours(out: Path, store: Path) -> None:
+    if out.is_symlink() and out.readlink().parent.name == store.name:
+        return
+    if out.is_symlink() or out.exists():
+        if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
+            out.rmdir()
+            return
+        raise UsageError(
+            "something that was not published is here",
+            where=str(out),
+            expected="a path where nothing is, or a site published earlier",
+        )
+
+
+def _show(final: Path, out: Path, store: Path) -> None:
+    """Put the new link in the place of the old one: readers see the one or the other."""
+    link = store / "link"
+    with contextlib.suppress(FileNotFoundError):
+        link.unlink()
+    link.symlink_to(Path(store.name) / final.name)
+    link.rename(out)
+    _sync(out.parent)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The same files under another name: they are never written to again."""
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """One build at a time; the kernel lets go when the builder dies."""
+    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InfrastructureError(
+                "another build of this site is under way", where=str(store), remedy="wait until it has ended"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

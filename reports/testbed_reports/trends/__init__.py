@@ -1,0 +1,1 @@
+"""What changed from run to run: change points of series of measurements, and pages that show them."""
