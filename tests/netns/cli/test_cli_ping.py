@@ -32,6 +32,7 @@ def test_every_probe_of_every_leg_comes_back(bed: Bed) -> None:
             assert 0 <= leg["mdev_ms"] <= leg["max_ms"] - leg["min_ms"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("link", "first"),
     [("h0:p1~p1-t0-0", 0), ("p1-t0-0~p1-t1-0", 1), ("p1-t0-1~p1-t1-0", 2), ("h1:p1~p1-t0-1", 3)],
