@@ -113,11 +113,13 @@ def _is_detached(name: str) -> bool:
 
 
 def attached(name: str | None) -> NetnsFabric:
-    """Connect to the fabric a command is for. Raises as :func:`pick` and ``attach`` do."""
+    """Connect to the fabric a command is for, until the command ends. Raises as :func:`pick` and ``attach`` do."""
     picked = pick(name)
     from testbed.fabric.netns.fabric import attach
 
-    return attach(picked)
+    found = attach(picked)
+    click.get_current_context().call_on_close(found.client.close)
+    return found
 
 
 def fabric_name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

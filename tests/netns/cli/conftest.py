@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from testbed.cli import main
 from testbed.cli.fabrics import describe
-from testbed.errors import InfrastructureError
+from testbed.errors import ExitCode, InfrastructureError
 from testbed.fabric.netns.client import KeeperClient
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,6 +55,18 @@ class Bed:
     def on(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """A command that takes --fabric."""
         return self.testbed(*_named(arguments, self.name), **options)
+
+    def refused(self, *arguments: str) -> str:
+        """What a command that takes --fabric says when used wrongly; in this process, as starting one takes long."""
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            done = CliRunner().invoke(main, _named(arguments, self.name))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        assert done.exit_code == ExitCode.USAGE, done.output
+        assert "Traceback" not in done.output
+        return str(done.output)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(

@@ -146,13 +146,8 @@ def test_a_capture_that_was_ended_by_others_says_so(bed: Bed, tmp_path: Path) ->
     [(("h0:p9",), "h0:p9"), (("h9",), "nearest:  h1"), (("h0", "udpp"), "nearest:  udp"), (("h0", "port"), "port X")],
 )
 def test_wrong_ports_and_filters_are_told(bed: Bed, arguments: tuple[str, ...], text: str) -> None:
-    done = bed.on("capture", *arguments)
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
+    assert text in bed.refused("capture", *arguments)
 
 
 def test_a_file_that_cannot_be_written_is_told(bed: Bed) -> None:
-    done = bed.on("capture", "h0", "-w", "/proc/no/such.pcapng")
-    assert done.returncode == 2
-    assert "cannot be written" in done.stderr
+    assert "cannot be written" in bed.refused("capture", "h0", "-w", "/proc/no/such.pcapng")

@@ -65,4 +65,4 @@ def test_a_killed_prober_leaves_nothing_and_the_next_one_works(bed: Bed) -> None
 
 
 def test_a_rate_that_is_none_is_refused(bed: Bed) -> None:
-    assert bed.on("prober", "--rate", "0").returncode == 2
+    assert "0" in bed.refused("prober", "--rate", "0")

@@ -41,6 +41,7 @@ def call(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=env, check=False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("fault", ["t1-reboot", "t0-reboot", "core-link", "host-link"])
 def test_a_run_measures_its_fault_and_can_be_run_again(lab: Path, fault: str) -> None:
     done = call("run", lab, "--fault", fault, *OPTIONS, "--out", "out", cwd=lab.parent)
