@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from testbed_reports.history.store import History
 from testbed_reports.publishing import publish
 
+from testbed.cli import main
 from testbed.errors import InfrastructureError, UsageError
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
@@ -133,6 +135,25 @@ def test_hostile_names_stay_text_on_every_page(history: History, reboot: Result,
         assert "alert(1)</script" not in content, page
         assert "\x1b" not in content, page
     assert "{{7*7}}" in (tmp_path / "site" / "trends" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ((Verdict.PASS, Verdict.PASS), 0),
+        ((Verdict.FAIL, Verdict.PASS), 1),
+        ((Verdict.UNKNOWN, Verdict.PASS), 3),
+        ((Verdict.NOT_RUN, Verdict.PASS), 1),
+        ((Verdict.PASS,), 1),
+    ],
+)
+def test_the_command_ends_with_the_newest_verdict(tmp_path: Path, verdicts: tuple[Verdict, ...], code: int) -> None:
+    kept(night(1, [test("a::0"), test("a::1")]), tmp_path / "runs")
+    kept(night(2, [test(f"a::{number}", verdict) for number, verdict in enumerate(verdicts)]), tmp_path / "runs")
+    command = ["publish", str(tmp_path / "site"), "--add", str(tmp_path / "runs"), "--verdict"]
+    ran = CliRunner().invoke(main, [*command, "--history", str(tmp_path / "h.sqlite")])
+    assert ran.exit_code == code, ran.output
+    assert (tmp_path / "site" / "index.html").is_file()
 
 
 def test_what_is_not_ours_is_left_alone(history: History, tmp_path: Path) -> None:
