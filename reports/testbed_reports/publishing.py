@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed.errors import InfrastructureError, UsageError
+from testbed.measure.result_parts import Verdict
 from testbed.measure.resultfile import ResultFileError
 from testbed_reports.compare_page import render_compare
 from testbed_reports.comparison import Key, compare
@@ -46,6 +47,8 @@ class Published:
     kept: int = 0
     gone: int = 0
     told: list[Told] = field(default_factory=list)
+    #: Of the newest run, as its page says: a fail where something that ran in the run before did not run in it.
+    verdict: Verdict = Verdict.NOT_RUN
 
 
 def publish(history: History, out: Path, *, keep: int = 90, say: Tell = lambda _text: None) -> Published:
@@ -96,6 +99,8 @@ def _build(history: History, out: Path, store: Path, keep: int, say: Tell) -> Pu
     newest = None if not runs else history.run(runs[0].id)
     earlier = None if newest is None else history.before(newest)
     comparison = None if newest is None or earlier is None else compare(earlier, newest)
+    if newest is not None:
+        done.verdict = newest.verdict if comparison is None else comparison.verdict
     write_page_file(build / "index.html", render_front(runs, shown, newest, comparison, done.told, site))
     final = store / f"{_DONE}{number}"
     _sync(build)

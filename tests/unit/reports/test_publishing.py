@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from testbed_reports.history.store import History
 from testbed_reports.publishing import publish
 
+from testbed.cli import main
 from testbed.errors import InfrastructureError, UsageError
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
@@ -135,6 +137,25 @@ def test_hostile_names_stay_text_on_every_page(history: History, reboot: Result,
     assert "{{7*7}}" in (tmp_path / "site" / "trends" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ((Verdict.PASS, Verdict.PASS), 0),
+        ((Verdict.FAIL, Verdict.PASS), 1),
+        ((Verdict.UNKNOWN, Verdict.PASS), 3),
+        ((Verdict.NOT_RUN, Verdict.PASS), 1),
+        ((Verdict.PASS,), 1),
+    ],
+)
+def test_the_command_ends_with_the_newest_verdict(tmp_path: Path, verdicts: tuple[Verdict, ...], code: int) -> None:
+    kept(night(1, [test("a::0"), test("a::1")]), tmp_path / "runs")
+    kept(night(2, [test(f"a::{number}", verdict) for number, verdict in enumerate(verdicts)]), tmp_path / "runs")
+    command = ["publish", str(tmp_path / "site"), "--add", str(tmp_path / "runs"), "--verdict"]
+    ran = CliRunner().invoke(main, [*command, "--history", str(tmp_path / "h.sqlite")])
+    assert ran.exit_code == code, ran.output
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
 def test_what_is_not_ours_is_left_alone(history: History, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "thesis.txt").write_text("years of work")
@@ -162,21 +183,23 @@ from testbed_reports.publishing import publish
 import testbed_reports.frame as frame
 from testbed.measure import atomic
 
-# Die at the n-th of all steps that change the disk: files written, and links, renames and removals.
-left = int(sys.argv[3])
-def counted(function):
+# Die at the n-th of all steps that change the disk: files that get their names, links, renames and removals.
+wanted, step, swaps = int(sys.argv[3]), 0, []
+def counted(name, function):
     def call(*arguments, **named):
-        global left
-        if left == 0:
+        global step
+        if step == wanted:
             os.kill(os.getpid(), 9)
-        left -= 1
+        if name in ("rename", "symlink"):
+            swaps.append(step)
+        step += 1
         return function(*arguments, **named)
     return call
 for name in ("link", "rename", "symlink", "unlink", "rmdir", "mkdir"):
-    setattr(os, name, counted(getattr(os, name)))
+    setattr(os, name, counted(name, getattr(os, name)))
 with History.open(sys.argv[1]) as history:
     publish(history, Path(sys.argv[2]))
-print("published", left)
+print(step, *swaps)
 """
 
 
@@ -188,11 +211,14 @@ def test_killed_at_any_step_the_old_site_or_the_new_one_is_there(
     publish(history, site)
     add_nights(history, reboot, tmp_path / "nights", range(3, 4))
     command = [sys.executable, "-c", _CHILD, str(tmp_path / "history.sqlite"), str(site)]
-    ran = subprocess.run([*command, "100000"], capture_output=True, text=True, check=True)
-    steps = 100_000 - int(ran.stdout.split()[-1])
+    ran = subprocess.run([*command, "-1"], capture_output=True, text=True, check=True)
+    steps, *swaps = map(int, ran.stdout.split())
     assert steps > 30
+    # Before, between and after what puts the new site in the place of the old one; and in the midst of building it.
+    swaps = swaps[-3:]
+    chosen = sorted({steps // 3, *swaps, swaps[-1] + 1})
     outcomes = set()
-    for step in np.unique(np.linspace(0, steps - 1, 6).astype(int)).tolist():
+    for step in chosen:
         for name in ("night-003", "night-004"):
             history.forget([name])
         publish(history, site)  # a site of three nights
@@ -206,5 +232,5 @@ def test_killed_at_any_step_the_old_site_or_the_new_one_is_there(
         publish(history, site)
         assert "night-003" in (site / "history.html").read_text()
         assert not list((tmp_path / ".site.site").glob("build-*"))
-    assert False in outcomes
+    assert outcomes == {False, True}
     assert len(list((tmp_path / ".site.site").iterdir())) <= 3
