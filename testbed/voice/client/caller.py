@@ -21,7 +21,7 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from testbed.errors import BedError, InfrastructureError, UsageError
 from testbed.voice.client.signal import Ear, Signal
-from testbed.voice.media.pace import pace
+from testbed.voice.media.pace import Clock
 from testbed.voice.media.packets import Packet, RtpError
 from testbed.voice.media.rtcp import Reports
 from testbed.voice.media.streams import Incoming, Logging, Outgoing
@@ -54,8 +54,8 @@ class Plan:
 class Caller:
     """One call. :meth:`connect`, then :meth:`close`; :meth:`summary` at any time."""
 
-    def __init__(self, plan: Plan, number: int, logging: Logging | None) -> None:
-        self._plan, self._number, self._logging = plan, number, logging
+    def __init__(self, plan: Plan, number: int, logging: Logging | None, clock: Clock) -> None:
+        self._plan, self._number, self._logging, self._clock = plan, number, logging, clock
         self.signal, self.ear = Signal(seed=number + 1), Ear()
         self._connection = RTCPeerConnection()
         self._steps: dict[str, float] = {}
@@ -66,6 +66,7 @@ class Caller:
         self._dtls: Any = None
         self._channel: Any = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._unpace: Callable[[], None] = lambda: None
         self.reason = ""
         self._messages: dict[str, float] = {}
         self._round_trips: list[float] = []
@@ -113,13 +114,12 @@ class Caller:
             ) from None
         if self.over.is_set():
             raise InfrastructureError("the call ended before it had begun", where=self._plan.url)
-        self._tasks = [
-            asyncio.create_task(pace(self._tick, self._outgoing.skip)),
-            asyncio.create_task(self._watch(http)),
-        ]
+        self._unpace = self._clock.add(self._tick, self._outgoing.skip, self._failed)
+        self._tasks = [asyncio.create_task(self._watch(http))]
 
     async def close(self, http: aiohttp.ClientSession) -> None:
         """End it, and have the transceiver know."""
+        self._unpace()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -266,6 +266,10 @@ class Caller:
             self._ended(End.SILENT if silent else End.TOLD if told else End.FAILED)
             connected.set()
 
+    def _failed(self, error: Exception) -> None:
+        self.error = repr(error)[:200]
+        self._ended(End.FAILED)
+
     def _ended(self, end: End) -> None:
         if self.end is None:
             self.end = end
@@ -313,7 +317,8 @@ async def call(
         ready: told how many are set up, when it is clear of all.
         stop: ends them before.
     """
-    callers = [Caller(plan, number, logs(number)) for number in range(calls)]
+    clock = Clock()
+    callers = [Caller(plan, number, logs(number), clock) for number in range(calls)]
     async with aiohttp.ClientSession() as http:
         await asyncio.gather(*(_connect(caller, http) for caller in callers))
         live = [caller for caller in callers if not caller.over.is_set()]

@@ -14,7 +14,7 @@ from aiortc import RTCCertificate, RTCDataChannel, RTCDtlsTransport, RTCSctpCapa
 from testbed.voice import stun
 from testbed.voice.media import rtcp
 from testbed.voice.media.opus import FRAME_BYTES, FRAME_MS, RATE
-from testbed.voice.media.pace import pace
+from testbed.voice.media.pace import Clock
 from testbed.voice.media.packets import Packet, RtpError, is_rtcp
 from testbed.voice.media.streams import Incoming, Logging, Outgoing
 from testbed.voice.rtplog import End, Step
@@ -35,6 +35,7 @@ _ENDS: Final = {
     "consent expired": End.SILENT,
     "set-up took too long": End.FAILED,
     "DTLS failed": End.FAILED,
+    "it failed": End.FAILED,
 }
 
 
@@ -44,6 +45,7 @@ class Place:
 
     mux: Mux
     certificate: RTCCertificate
+    clock: Clock
     figures: Figures
     setup_s: float
     consent_s: float
@@ -80,6 +82,7 @@ class Call:
         self.outgoing = Outgoing(payload_type, logging) if offer.opus is not None else None
         self._reports = rtcp.Reports(self.incoming, self.outgoing, name[:16]) if self.outgoing else None
         self._run: asyncio.Task[None] | None = None
+        self._unpace: Callable[[], None] = lambda: None
         self._ending: asyncio.Task[None] | None = None
 
     @property
@@ -213,6 +216,17 @@ class Call:
     # Its life.
 
     async def _live(self) -> None:
+        try:
+            await self._set_up()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """A library did not like what the client sent, or the testbed has a bug: this call is over, no other."""
+        asyncio.get_running_loop().call_exception_handler({"message": f"call {self.name}", "exception": error})
+        self.end("it failed")
+
+    async def _set_up(self) -> None:
         await self._reached.wait()
         await self._dtls.start(self.offer.dtls)
         if self._dtls.state != "connected":
@@ -231,7 +245,7 @@ class Call:
             if not self.offer.direction.startswith("send"):
                 # A thousand that say nothing need no clock.
                 await self._speaking.wait()
-            await pace(self._tick, self.outgoing.skip)
+            self._unpace = self._place.clock.add(self._tick, self.outgoing.skip, self._failed)
 
     def _tick(self) -> None:
         assert self.outgoing is not None
@@ -277,6 +291,7 @@ class Call:
         figures, was = self._place.figures, self.state
         self.state = "ended"
         figures.calls[reason.replace(" ", "_").replace("-", "_").lower()] += 1
+        self._unpace()
         if self._run is not None:
             self._run.cancel()
             await asyncio.gather(self._run, return_exceptions=True)

@@ -23,6 +23,7 @@ from testbed.errors import BedError
 from testbed.kernel import die_with_parent, many_descriptors
 from testbed.voice import ufrag
 from testbed.voice.keys import Keys
+from testbed.voice.media.pace import Clock
 from testbed.voice.media.streams import Logging
 from testbed.voice.rtplog import RtpLog
 from testbed.voice.transceiver import offers
@@ -53,6 +54,7 @@ class Engine:
         self._place = Place(
             self._mux,
             RTCCertificate.generateCertificate(),
+            Clock(),
             self.figures,
             task.limits.setup_s,
             task.limits.consent_s,

@@ -128,6 +128,11 @@ def test_a_check_with_a_large_extension_is_taken() -> None:
     assert ice.check(request((0xC070, bytes(900))), CLIENT, MINE).valid
 
 
+def test_no_answer_is_longer_than_what_it_answers() -> None:
+    bare = stun.message(stun.BINDING_REQUEST, [])
+    assert ice.check(bare, CLIENT, MINE) == ice.Verdict(b"", error=ice.BAD_REQUEST)
+
+
 def test_no_password_is_shown() -> None:
     assert MINE.password not in repr(MINE)
 
