@@ -12,7 +12,8 @@ from testbed.errors import UsageError
 def only_from(address: str) -> None:
     """Have all calls of this process take one address of the machine for a candidate. Raises UsageError."""
     try:
-        text = str(ipaddress.ip_address(address))
+        # Not that of an interface alone: link-local addresses are not served.
+        text = str(ipaddress.ip_address(address.replace("%", " ")))
     except ValueError:
         raise UsageError(
             "this is no address", where="--bind", found=address[:60], expected="such as 192.0.2.1 or 2001:db8::1"
