@@ -28,6 +28,7 @@ from testbed.errors import BedError, InfrastructureError
 from testbed.experiment.voice import measure_voice
 from testbed.fabric.netns.fabric import NetnsFabric, bring_up
 from testbed.fabric.netns.inside import processes
+from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.protocols import Process, Spread
 from testbed.faults.catalogue import Faults
 from testbed.faults.nemesis import Limits
@@ -234,19 +235,26 @@ def _everybody_hears(calls: VoiceCalls) -> None:
     """Wait until every call that is not over receives RTP. Raises InfrastructureError."""
     before = _received(calls)
     deadline = time.monotonic() + _HEAR_S
-    while any(count < before[key] + _PACKETS for key, count in _received(calls).items() if key in before):
+    while deaf := _deaf(before, _received(calls)):
         if time.monotonic() > deadline:
-            raise InfrastructureError(f"not every call hears again within {_HEAR_S:.0f} s after the last fault")
+            raise InfrastructureError(
+                f"not every call hears again within {_HEAR_S:.0f} s after the last fault", found=", ".join(deaf)
+            )
         time.sleep(0.1)  # The poll interval of a wait with a deadline.
+
+
+def _deaf(before: dict[tuple[str, int], int], now: dict[tuple[str, int], int]) -> list[str]:
+    """Calls that have not received enough since; those that are over are told by their end."""
+    return [f"{key[0]} call {key[1]}" for key, count in now.items() if count < before.get(key, 0) + _PACKETS]
 
 
 def _received(calls: VoiceCalls) -> dict[tuple[str, int], int]:
     assert calls._cast is not None
     found = {}
     living = {recorded.name: recorded for recorded in read(calls._cast.logs[0])}
-    # The newest of each client host: an earlier one was killed.
-    newest = sorted(living, key=lambda name: int(name.rpartition("-")[2]))[-len(calls.clients) :]
-    for name in newest:
+    # Of each client the process that runs now: others were killed.
+    pids = {process.pid for process in calls.clients if isinstance(process, NetnsProcess)}
+    for name in (name for name in living if int(name.partition("-")[0]) in pids):
         recorded = living[name]
         over = set(recorded.events["call"][recorded.events["step"] == Step.ENDED].tolist())
         for call in set(recorded.events["call"].tolist()) - over:

@@ -28,6 +28,7 @@ from testbed.voice.keys import Keys
 _OURS: Final = (sys.executable, "-m", "testbed.cli")
 _START_S: Final = 60.0
 _GRACE_S: Final = 10.0
+_STOP: Final = (signal.SIGTERM, _GRACE_S)
 _TAIL: Final = 2000
 #: Of a workload's folder; the number of the process whose it is follows.
 _PREFIX: Final = "voice-"
@@ -63,6 +64,8 @@ class Cast:
     backend: Process = field(init=False)
     store: Process | None = None
     clients: list[Process] = field(default_factory=list)
+    #: Of those that the lab says: the signal that stops them, and how long until SIGKILL.
+    _stops: dict[Process, tuple[signal.Signals, float]] = field(default_factory=dict)
     _folder: Path = field(init=False)
     _inside: Path = field(init=False)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -153,9 +156,9 @@ class Cast:
     def dismiss(self) -> None:
         """End all others, those that are paused or hang too."""
         for process in self._everybody():
-            process.signal(signal.SIGTERM)
+            process.signal(self._stops.get(process, _STOP)[0])
         for process in self._everybody():
-            process.end(_GRACE_S)
+            process.end(self._stops.get(process, _STOP)[1])
 
     def _everybody(self) -> list[Process]:
         others = [self.transceiver] if hasattr(self, "transceiver") else []
@@ -180,7 +183,9 @@ class Cast:
             how = Ready(line=ready, timeout_s=_START_S)
             return self.fabric.host(host).popen([*_OURS, *argv], ready=how, log_name=name)
         how = Ready(fd=bool(role.ready.fd), line=role.ready.line, port=role.ready.port, timeout_s=_START_S)
-        return self.fabric.host(host).popen(role.argv, env={**env, **role.env}, ready=how, log_name=name)
+        process = self.fabric.host(host).popen(role.argv, env={**env, **role.env}, ready=how, log_name=name)
+        self._stops[process] = signal.Signals[f"SIG{role.stop.signal}"], role.stop.grace
+        return process
 
     def _start_relay(self, host: str) -> Process:
         env = {

@@ -13,9 +13,9 @@ from typing import Any, Final
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from testbed.errors import UsageError
 from testbed.kernel import many_descriptors
 from testbed.voice.addresses import Address
+from testbed.voice.sockets import address_of, bound
 
 _MOST_MESSAGE: Final = 1 << 20
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -38,16 +38,7 @@ async def run(name: str, handler: Handler, listen: Address, tell: Callable[[str]
         tell: takes a line when it is ready.
     """
     many_descriptors()
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(listen.pair)
-    except OSError as error:
-        sock.close()
-        raise UsageError(
-            "the address cannot be bound", where=f"--listen {listen}", found=error.strerror or ""
-        ) from None
+    sock = bound(listen, socket.SOCK_STREAM, "--listen")
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     codes = [0]
 
@@ -66,6 +57,6 @@ async def run(name: str, handler: Handler, listen: Address, tell: Callable[[str]
 
     # Connections of a thousand calls may come at once.
     async with serve(one, sock=sock, compression=None, max_size=_MOST_MESSAGE, backlog=1024):
-        tell(f"backend {os.getpid()}: {name} at ws://{Address.of(*sock.getsockname()[:2])}/")
+        tell(f"backend {os.getpid()}: {name} at ws://{address_of(sock)}/")
         await stop.wait()
     return codes[-1]

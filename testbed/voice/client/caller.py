@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urljoin
 
 import aiohttp
-from aioice import ice
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
-from testbed.errors import BedError, InfrastructureError, UsageError
+from testbed.errors import BedError, InfrastructureError
+from testbed.voice.client import signalling
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
 from testbed.voice.media.packets import Packet, RtpError
@@ -28,10 +26,6 @@ from testbed.voice.media.streams import Incoming, Logging, Outgoing
 from testbed.voice.rtplog import End, Step, Way
 
 _MESSAGE_EVERY: Final = 10
-_HTTP_S: Final = 15.0
-_WATCH_S: Final = 20
-_WATCHING: Final = aiohttp.ClientTimeout(_WATCH_S + 10)
-_MOST_ERROR: Final = 300
 _OPUS: Final = re.compile(r"^a=rtpmap:(\d+) opus/48000/2\r?$", re.MULTILINE)
 _END_WORDS: Final = {End.HERE: "here", End.TOLD: "told", End.SILENT: "silent", End.FAILED: "failed"}
 
@@ -93,7 +87,7 @@ class Caller:
             async with asyncio.timeout(self._plan.setup_s):
                 await connection.setLocalDescription(await connection.createOffer())
                 self._step(Step.BEGUN)
-                answer = await self._offer(http, connection.localDescription.sdp)
+                answer, self._location = await signalling.post(http, self._plan.url, connection.localDescription.sdp)
                 self._step(Step.ANSWERED)
                 payload_type = _OPUS.search(answer)
                 if payload_type is None:
@@ -131,7 +125,7 @@ class Caller:
         await self._connection.close()
         if self._location:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                await http.delete(self._location, timeout=aiohttp.ClientTimeout(2))
+                await signalling.delete(http, self._location)
 
     def summary(self) -> dict[str, Any]:
         """All there is to tell; null is not known."""
@@ -166,35 +160,12 @@ class Caller:
             else None,
         }
 
-    async def _offer(self, http: aiohttp.ClientSession, offer: str) -> str:
-        async with http.post(
-            self._plan.url,
-            data=offer.encode(),
-            headers={"Content-Type": "application/sdp"},
-            timeout=aiohttp.ClientTimeout(_HTTP_S),
-        ) as response:
-            text = await response.text()
-            if response.status != 201:
-                raise InfrastructureError(
-                    "the transceiver refuses the offer",
-                    where=self._plan.url,
-                    found=f"HTTP {response.status}: {text[:_MOST_ERROR]}",
-                )
-            self._location = urljoin(self._plan.url, response.headers["Location"])
-            return text
-
     async def _watch(self, http: aiohttp.ClientSession) -> None:
-        """Ask the transceiver to say when the call is over: its engine may die, and then sends nothing any more."""
-        while not self.over.is_set():
-            try:
-                async with http.get(f"{self._location}?wait={_WATCH_S}", timeout=_WATCHING) as response:
-                    said = await response.json() if response.status == 200 else {"state": "ended", "reason": "unknown"}
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-                # Nobody signals there any more; consent says whether the call is.
-                return
-            if said.get("state") == "ended":
-                self.reason = str(said.get("reason"))
-                self._ended(End.TOLD)
+        """Have the transceiver say when the call is over: its engine may die, and then sends nothing any more."""
+        reason = await signalling.ended(http, self._location)
+        if reason is not None:
+            self.reason = reason
+            self._ended(End.TOLD)
 
     def _tick(self) -> None:
         assert self._incoming is not None
@@ -342,14 +313,3 @@ async def _connect(caller: Caller, http: aiohttp.ClientSession) -> None:
 async def _all(callers: list[Caller]) -> None:
     for caller in callers:
         await caller.over.wait()
-
-
-def only_from(address: str) -> None:
-    """Have all calls of this process take one address of the machine for a candidate. Raises UsageError."""
-    try:
-        text = str(ipaddress.ip_address(address))
-    except ValueError:
-        raise UsageError(
-            "this is no address", where="--bind", found=address[:60], expected="such as 192.0.2.1 or 2001:db8::1"
-        ) from None
-    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [text]  # noqa: ARG005

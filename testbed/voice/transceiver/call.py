@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pylibsrtp
-from aiortc import RTCCertificate, RTCDataChannel, RTCDtlsTransport, RTCSctpCapabilities, RTCSctpTransport
+from aiortc import RTCCertificate, RTCDtlsTransport, RTCSctpCapabilities, RTCSctpTransport
 
 from testbed.voice import stun
 from testbed.voice.media import rtcp
@@ -19,15 +19,14 @@ from testbed.voice.media.packets import Packet, RtpError, is_rtcp
 from testbed.voice.media.streams import Incoming, Logging, Outgoing
 from testbed.voice.rtplog import End, Step
 from testbed.voice.rtplog import Way as LogWay
-from testbed.voice.transceiver.backend import Backend, carried, content
+from testbed.voice.transceiver.backend import Backend
+from testbed.voice.transceiver.channels import Channels
 from testbed.voice.transceiver.figures import Figures
 from testbed.voice.transceiver.ice import Credentials
 from testbed.voice.transceiver.mux import Mux, Way
 from testbed.voice.transceiver.offers import MOST_MESSAGE, Offer
 from testbed.voice.transceiver.transport import SharedTransport
 
-_MOST_CHANNELS: Final = 16
-_MOST_BUFFERED: Final = 1 << 20
 _SILENCE: Final = bytes(FRAME_BYTES)
 _ENDS: Final = {
     "deleted": End.TOLD,
@@ -76,7 +75,12 @@ class Call:
         self._dtls._set_role("server")  # noqa: SLF001 - aiortc at the version that is pinned
         self._dtls.on("statechange", self._dtls_changed)
         self._sctp: RTCSctpTransport | None = None
-        self._channels: dict[int, RTCDataChannel] = {}
+        self._channels = Channels(
+            backend,
+            offer.most_message or MOST_MESSAGE,
+            place.figures.backend_dropped,
+            lambda: self.end("the backend does not keep up"),
+        )
         payload_type = offer.opus or 0
         self.incoming = Incoming(payload_type, logging)
         self.outgoing = Outgoing(payload_type, logging) if offer.opus is not None else None
@@ -186,7 +190,7 @@ class Call:
         if kind == "audio.clear":
             self._backend.play.clear()
         elif kind == "data.send":
-            return self._data_send(event)
+            return self._channels.send(event)
         elif kind == "call.end":
             self.end("ended by the backend")
         else:
@@ -196,22 +200,6 @@ class Call:
     def backend_gone(self, reason: str) -> None:
         """Without a backend there is no call."""
         self.end(reason)
-
-    def _data_send(self, event: dict[str, Any]) -> str | None:
-        number = event.get("channel")
-        channel = self._channels.get(number) if isinstance(number, int) else None
-        if channel is None or channel.readyState != "open":
-            return "no such channel is open"
-        most = self.offer.most_message or MOST_MESSAGE
-        try:
-            data = content(event, most)
-        except ValueError as error:
-            return str(error)
-        if channel.bufferedAmount > _MOST_BUFFERED:
-            self._place.figures.backend_dropped["data_down"] += 1
-            return "the client does not take so much"
-        channel.send(data)
-        return None
 
     # Its life.
 
@@ -239,7 +227,7 @@ class Call:
         self._backend.tell({"type": "call.connected"})
         if self.offer.sctp_port is not None:
             self._sctp = RTCSctpTransport(self._dtls)
-            self._sctp.on("datachannel", self._channel)
+            self._sctp.on("datachannel", self._channels.opened)
             await self._sctp.start(RTCSctpCapabilities(self.offer.most_message), self.offer.sctp_port)
         if self.outgoing is not None:
             if not self.offer.direction.startswith("send"):
@@ -262,26 +250,6 @@ class Call:
     def _send(self, data: bytes) -> None:
         if self._way is not None:
             self._place.mux.send(self._way, data)
-
-    def _channel(self, channel: RTCDataChannel) -> None:
-        number = channel.id
-        assert number is not None
-        if len(self._channels) >= _MOST_CHANNELS:
-            channel.close()
-            return
-        self._channels[number] = channel
-        self._backend.tell({"type": "data.open", "channel": number, "label": channel.label[:256]})
-
-        def message(data: str | bytes) -> None:
-            if not self._backend.tell({"type": "data.message", "channel": number, **carried(data)}):
-                self.end("the backend does not keep up")
-
-        def closed() -> None:
-            if self._channels.pop(number, None) is not None:
-                self._backend.tell({"type": "data.close", "channel": number})
-
-        channel.on("message", message)
-        channel.on("close", closed)
 
     def _dtls_changed(self) -> None:
         if self.state == "connected" and self._dtls.state in ("closed", "failed"):

@@ -21,10 +21,10 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from testbed.errors import BedError, InfrastructureError, UsageError
+from testbed.errors import BedError, InfrastructureError
 from testbed.kernel import many_descriptors
-from testbed.voice.addresses import Address
 from testbed.voice.keys import Keys
+from testbed.voice.sockets import address_of, bound
 from testbed.voice.transceiver.calls import Calls, Known
 from testbed.voice.transceiver.ice import Credentials
 from testbed.voice.transceiver.metrics import exposition
@@ -53,10 +53,10 @@ class Supervisor:
         many_descriptors()
         self._keys = Keys.load(options.keys, relay=False).for_transceiver()
         self._look = self._looked()
-        self._udp = _bound(options.listen, socket.SOCK_DGRAM, "--listen")
+        self._udp = bound(options.listen, socket.SOCK_DGRAM, "--listen")
         self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        self._http = _bound(options.http, socket.SOCK_STREAM, "--http")
-        self._metrics = _bound(options.metrics, socket.SOCK_STREAM, "--metrics") if options.metrics else None
+        self._http = bound(options.http, socket.SOCK_STREAM, "--http")
+        self._metrics = bound(options.metrics, socket.SOCK_STREAM, "--metrics") if options.metrics else None
         self._calls = Calls()
         self._wire: Wire | None = None
         self._engine: asyncio.subprocess.Process | None = None
@@ -182,9 +182,9 @@ class Supervisor:
     @property
     def told(self) -> str:
         """Where it is, as one line."""
-        parts = [f"signalling http://{_address(self._http)}/calls", f"relays {_address(self._udp)}"]
+        parts = [f"signalling http://{address_of(self._http)}/calls", f"relays {address_of(self._udp)}"]
         if self._metrics is not None:
-            parts.append(f"metrics {_address(self._metrics)}")
+            parts.append(f"metrics {address_of(self._metrics)}")
         return f"transceiver {os.getpid()}: " + ", ".join(parts)
 
     async def _keep_engine(self) -> None:
@@ -298,21 +298,3 @@ class Supervisor:
         except OSError:
             return ()
         return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_mode
-
-
-def _bound(address: Address, kind: socket.SocketKind, option: str) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6, kind)
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    if kind == socket.SOCK_STREAM:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(address.pair)
-    except OSError as error:
-        sock.close()
-        where, found = f"{option} {address}", error.strerror or ""
-        raise UsageError("the address cannot be bound", where=where, found=found) from None
-    return sock
-
-
-def _address(sock: socket.socket) -> Address:
-    return Address.of(*sock.getsockname()[:2])

@@ -21,7 +21,7 @@ from testbed.voice.rtplog import Way
 from tests.netns.voice import chromium
 from tests.netns.voice.calls import PUBLIC, ask, program, scene
 from tests.netns.voice.relays import RelayProcess
-from tests.netns.voice.within import isolated
+from tests.netns.voice.within import isolated, not_run
 from tests.netns.waiting import wait_until
 
 _NO_WRTC = "" if importlib.util.find_spec("webrtc") else "not run: wrtc is not installed; pip install wrtc==0.1.0"
@@ -29,6 +29,8 @@ _NO_CHROMIUM = chromium.missing()
 with_wrtc = pytest.mark.skipif(bool(_NO_WRTC), reason=_NO_WRTC)
 #: What is heard, and how soon something is noticed, depends on getting the time for it.
 pytestmark = pytest.mark.alone
+#: After so long without an answer libwebrtc checks seldom, and then not at all.
+_PATIENCE_S = 6.0
 _WRTC = "tests.netns.voice.wrtc_call"
 
 
@@ -103,6 +105,7 @@ def uplink_back(tmp_path: Path, *store: str) -> float:
             if store:
                 wait_until(lambda: made.relay.status()["store"]["written"] >= 1, "the session is stored", 30)
             made.relay.kill()
+            killed_s = time.monotonic()
             again = RelayProcess(
                 tmp_path / "relay",
                 {"cluster": 1, "transceivers": {"7": made.transceiver.address}},
@@ -112,7 +115,10 @@ def uplink_back(tmp_path: Path, *store: str) -> float:
                 internal=made.relay.internal,
             )
             up_ns = time.monotonic_ns()
+            down_s = time.monotonic() - killed_s
             try:
+                if down_s > _PATIENCE_S:
+                    not_run(f"this machine took {down_s:.0f} s to start a relay; libwebrtc gives a call up after 15")
                 wait_until(lambda: arrived()[-1] > up_ns, "the uplink is back", 30)
             finally:
                 again.kill()
