@@ -58,7 +58,7 @@ def open_database(place: str) -> Engine:
             "the driver of this database is not installed",
             where=shown,
             found=str(error),
-            remedy="pip install 'mrc-testbed[postgresql]'",
+            remedy="pip install 'mrc-testbed[postgres]'",
         ) from None
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
