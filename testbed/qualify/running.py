@@ -131,7 +131,9 @@ def _pytest(
     where = folder()
     nodes = [str(where / test) for test in tests]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "testbed.qualify.reporting", "-p", "no:cacheprovider"]
-    command += ["--import-mode=importlib", "--lab", lab, "--lab-seed", str(seed), *options, *nodes]
+    # Alike from a checkout and installed: neither a project's settings nor its conftest, which makes tests wait.
+    command += ["-c", os.devnull, "--rootdir", str(where), "--confcutdir", str(where), "--import-mode=importlib"]
+    command += ["--lab", lab, "--lab-seed", str(seed), *options, *nodes]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     seen: set[str] = set()
     with tempfile.TemporaryFile() as output:
