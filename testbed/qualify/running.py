@@ -157,8 +157,12 @@ def _pytest(
                     one = _ended(told, lab, seed)
                     seen.add(one.test)
                     yield one
+        except BaseException:
+            # Its fabric ends with it.
+            process.terminate()
+            raise
         finally:
-            _end(process)
+            process.wait()
         output.seek(0)
         tail = b"\n".join(output.read().splitlines()[-_TAIL:]).decode(errors="replace")
     if not seen:
@@ -166,16 +170,6 @@ def _pytest(
     for test in tests:
         if test not in seen:
             yield Ended(test, "", lab, seed, "unknown", "the session ended before it", (), 0.0)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for pytest, whose fabric ends with it; when this process is interrupted, so is it."""
-    try:
-        process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
 
 
 def _name(nodeid: str) -> tuple[str, str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from testbed.fabric.netns.client import running_fabrics
+from tests.netns.waiting import wait_until
 
 #: Two planes of 25 Mbit/s: any machine carries it.
 LAB = (
@@ -79,3 +83,18 @@ def test_where_nothing_can_run_it_says_so(tmp_path: Path) -> None:
     done = command("qualify", "trimming", "mixed-vendors", "--json", cwd=tmp_path)
     assert done.returncode == 6
     assert {one["verdict"] for one in json.loads(done.stdout)["experiments"]} == {"cannot be here"}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_fabric_is_left_behind(tmp_path: Path, how: signal.Signals) -> None:
+    name = f"left-{how.name.lower()}"
+    (tmp_path / "left.yaml").write_text(LAB.replace("small", name))
+    argv = [sys.executable, "-m", "testbed.cli", "qualify", "corruption", "--lab", "left.yaml", "--repeat", "1"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True) as process:
+        assert process.stderr is not None
+        wait_until(lambda: any(name in fabric for fabric in running_fabrics()), "no fabric came up", 60.0)
+        process.send_signal(how)
+        code = process.wait(30)
+    assert code == (130 if how is signal.SIGINT else -how)
+    wait_until(lambda: not any(name in fabric for fabric in running_fabrics()), "a fabric is left", 30.0)
