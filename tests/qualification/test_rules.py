@@ -10,7 +10,7 @@ import pytest
 
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
-from testbed.pytest_plugin import Showing
+from testbed.pytest_plugin import Showing, unknown
 from testbed.qualify.checks import across, nothing_failed, retired, uplinks
 from testbed.traffic.workloads import Traffic
 
@@ -59,9 +59,11 @@ def test_a_retired_ev_is_replaced_from_its_own_plane(
     first = flows.outcome.samples.sent
     late = first[len(first) // 2 :]
     by_plane = np.bincount(late["plane"], minlength=planes)
-    shown.told("EVs retired", len(retired(flows)), "count")
+    others = retired(flows) - {f"flow {src}>{dst} ev 0x{spoilt[0]:04x}"}
+    if others:
+        unknown(f"EVs were retired that lost nothing on the fabric: {', '.join(sorted(others))}")
     imbalance = float(by_plane.max() / by_plane.mean())
-    shown.at_most("retired EV replaced across planes: imbalance of planes", imbalance, 1.1, "ratio", timed=flows)
+    shown.at_most("retired EV replaced across planes: imbalance of planes", imbalance, 1.1, "ratio")
 
 
 @pytest.mark.requires("ecn-mark")
