@@ -131,7 +131,9 @@ def _pytest(
     where = folder()
     nodes = [str(where / test) for test in tests]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "testbed.qualify.reporting", "-p", "no:cacheprovider"]
-    command += ["--import-mode=importlib", "--lab", lab, "--lab-seed", str(seed), *options, *nodes]
+    # Alike from a checkout and installed: neither a project's settings nor its conftest, which makes tests wait.
+    command += ["-c", os.devnull, "--rootdir", str(where), "--confcutdir", str(where), "--import-mode=importlib"]
+    command += ["--lab", lab, "--lab-seed", str(seed), *options, *nodes]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     seen: set[str] = set()
     with tempfile.TemporaryFile() as output:
@@ -155,8 +157,12 @@ def _pytest(
                     one = _ended(told, lab, seed)
                     seen.add(one.test)
                     yield one
+        except BaseException:
+            # Its fabric ends with it.
+            process.terminate()
+            raise
         finally:
-            _end(process)
+            process.wait()
         output.seek(0)
         tail = b"\n".join(output.read().splitlines()[-_TAIL:]).decode(errors="replace")
     if not seen:
@@ -164,16 +170,6 @@ def _pytest(
     for test in tests:
         if test not in seen:
             yield Ended(test, "", lab, seed, "unknown", "the session ended before it", (), 0.0)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for pytest, whose fabric ends with it; when this process is interrupted, so is it."""
-    try:
-        process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
 
 
 def _name(nodeid: str) -> tuple[str, str]:

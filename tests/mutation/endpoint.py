@@ -10,6 +10,8 @@ import numpy.typing as npt
 from tests.mutation.planting import Defect, Test, put
 
 _RULES = "tests/unit/mrc/test_rules.py::"
+#: On a real fabric, the defect in the processes that play the endpoints.
+_FABRIC = "tests/qualification/"
 
 
 def _never_retired() -> None:
@@ -154,31 +156,55 @@ ENDPOINT = (
         "ev-never-retired",
         "an EV that loses packets stays in use",
         _never_retired,
-        (Test(_RULES + "test_an_ev_that_loses_is_retired", "EV never retired"),),
+        (
+            Test(_RULES + "test_an_ev_that_loses_is_retired", "EV never retired"),
+            Test(
+                _FABRIC + "test_evs.py::test_an_ev_goes_bad_by_a_loss_and_comes_back_by_probes",
+                "times the EV was retired",
+            ),
+        ),
     ),
     Defect(
         "ev-replaced-across-planes",
         "a retired EV is replaced by one of another plane",
         _replaced_across_planes,
-        (Test(_RULES + "test_a_retired_ev_is_replaced_from_its_own_plane", "retired EV replaced across planes"),),
+        (
+            Test(_RULES + "test_a_retired_ev_is_replaced_from_its_own_plane", "retired EV replaced across planes"),
+            Test(
+                _FABRIC + "test_rules.py::test_a_retired_ev_is_replaced_from_its_own_plane",
+                "retired EV replaced across planes",
+            ),
+        ),
     ),
     Defect(
         "retransmit-on-same-ev",
         "what was lost goes again on the EV it was lost on",
         _again_on_the_same_ev,
-        (Test(_RULES + "test_what_is_lost_goes_again_on_another_ev_than_before", "retransmit on the same EV"),),
+        (
+            Test(_RULES + "test_what_is_lost_goes_again_on_another_ev_than_before", "retransmit on the same EV"),
+            Test(_FABRIC + "test_rules.py::test_what_is_lost_goes_again_on_another_ev", "retransmit on the same EV"),
+        ),
     ),
     Defect(
         "skip-never-restored",
         "an EV that was marked once is never used again",
         _skip_for_ever,
-        (Test(_RULES + "test_an_ev_in_skip_comes_back_by_itself", "SKIP never restored"),),
+        (
+            Test(_RULES + "test_an_ev_in_skip_comes_back_by_itself", "SKIP never restored"),
+            Test(_FABRIC + "test_rules.py::test_an_ev_in_skip_comes_back_by_itself", "SKIP never restored"),
+        ),
     ),
     Defect(
         "no-port-status",
         "peers are not told of a port that is down, neither in SACKs nor by an update",
         _no_port_status,
-        (Test(_RULES + "test_a_port_that_goes_down_is_told_to_peers", "no port status sent"),),
+        (
+            Test(_RULES + "test_a_port_that_goes_down_is_told_to_peers", "no port status sent"),
+            Test(
+                _FABRIC + "test_ports.py::test_a_port_down_is_known_at_both_ends_whatever_the_number_of_queue_pairs[1]",
+                "no port status came",
+            ),
+        ),
     ),
     Defect(
         "nscc-stuck-open",
@@ -190,7 +216,10 @@ ENDPOINT = (
         "write-imm-overtakes",
         "a WRITE_IMM completes before the WRITEs before it",
         _immediates_overtake,
-        (Test(_RULES + "test_an_immediate_waits_for_the_writes_before_it", "a WRITE_IMM before a WRITE before it"),),
+        (
+            Test(_RULES + "test_an_immediate_waits_for_the_writes_before_it", "a WRITE_IMM before a WRITE before it"),
+            Test(_FABRIC + "test_ends.py::test_immediates_come_in_order_and_each_once", "messages wrong"),
+        ),
     ),
     Defect(
         "ack-timer-ignored",
@@ -202,7 +231,10 @@ ENDPOINT = (
         "duplicate-delivery",
         "a packet that comes twice is written to memory twice",
         _placed_twice,
-        (Test(_RULES + "test_a_packet_that_comes_twice_is_placed_once", "duplicate delivery"),),
+        (
+            Test(_RULES + "test_a_packet_that_comes_twice_is_placed_once", "duplicate delivery"),
+            Test(_FABRIC + "test_rules.py::test_a_packet_that_comes_twice_is_placed_once", "duplicate delivery"),
+        ),
     ),
     Defect(
         "psn-stuck-at-wrap",

@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     SEEN = "seen"  #: it passes without the defect; with it it fails, and says which it is
     MISSED = "missed"  #: it passes with the defect
     MISNAMED = "misnamed"  #: it fails with the defect, and says something else
-    NOT_RUN = "not run"  #: it does not pass without the defect, so that nothing follows
+    NOT_RUN = "not run"  #: it does not pass without the defect, or is unknown with it, so that nothing follows
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def judged(test: Test, healthy: Ended, planted: Ended) -> tuple[Verdict, str]:
     """What follows from how a test ended without a defect and with it; and what it said."""
     if not healthy.passed:
         return Verdict.NOT_RUN, f"without the defect: {_short(healthy.message)}"
+    if planted.unknown:
+        return Verdict.NOT_RUN, f"with the defect: {_short(planted.message)}"
     if planted.passed:
         return Verdict.MISSED, "passes with the defect"
     if test.says not in planted.message:
@@ -109,7 +111,7 @@ def run(tests: Sequence[str], defect: str, root: Path) -> dict[str, Ended]:
         environment = {**os.environ, OUTCOMES: str(outcomes), VARIABLE: defect}
         environment.pop("PYTEST_ADDOPTS", None)
         environment["PYTHONPATH"] = os.pathsep.join([str(_SITE), str(root)])
-        options = ["-q", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider", "-n", "0"]
+        options = ["-q", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider", "-n", "0", "--lab", "paper-a"]
         command = [sys.executable, "-m", "pytest", *options, *tests]
         try:
             done = subprocess.run(

@@ -35,11 +35,20 @@ def test_a_dead_peer_ends_a_queue_pair_and_no_other(fabric: Fabric, traffic: Tra
     assert "2 WR_FLUSH_ERR" in why, why
 
 
-def test_immediates_come_in_order_and_each_once(fabric: Fabric, traffic: Traffic, shown: Showing) -> None:
-    """A WRITE_IMM waits for the writes before it: completions of the receiver name their messages in order."""
-    flows = traffic.mrc([across(fabric)], message=40_000, depth=8, immediate=True)
+@pytest.mark.requires("gray-loss")
+def test_immediates_come_in_order_and_each_once(
+    fabric: Fabric, traffic: Traffic, faults: Faults, shown: Showing
+) -> None:
+    """A WRITE_IMM waits for the writes before it: completions of the receiver name their messages in order.
+
+    An EV loses packets, so that messages are whole before those before them.
+    """
+    src, dst = across(fabric)
+    flows = traffic.mrc([(src, dst)], message=9_000, depth=16, immediate=True)
     with flows.running():
-        flows.wait_messages(40)
+        with faults.loss(f"{src}>{dst}:{flows.evs[src, dst][1]:#06x}", every=4):
+            flows.wait_messages(60)
+        flows.wait_messages(20)
     nothing_failed(shown, flows)
 
 

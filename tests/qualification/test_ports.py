@@ -30,7 +30,7 @@ def first(flows: MrcTransfers, what: str, subject: str, after: Event) -> float:
     """Seconds from an event to a sender's change."""
     found = [one for one in changes(flows, what, subject) if one.t_ns >= after.t_ns - after.uncertainty_ns]
     if not found:
-        pytest.fail(f"{subject} was never {what}", pytrace=False)
+        pytest.fail(f"no port status came: {subject} was never {what}", pytrace=False)
     return (found[0].t_ns - after.t_ns) * 1e-9
 
 
@@ -51,9 +51,9 @@ def test_a_port_down_is_known_at_both_ends_whatever_the_number_of_queue_pairs(
             flows.go_on_for(0.2)
         flows.wait_messages(4 * qps)
     nothing_failed(shown, flows)
+    after = {flow: first(flows, "port down", f"flow {flow} plane {link.plane}", went) for flow in flows.flows}
     for end in (src, dst):
-        own = [flow for flow in flows.flows if flow.startswith(f"{end}>")]
-        slowest = max(first(flows, "port down", f"flow {flow} plane {link.plane}", went) for flow in own)
+        slowest = max(taken for flow, taken in after.items() if flow.startswith(f"{end}>"))
         where = "local" if end == src else "remote"
         shown.at_most(f"{where} remap of {qps} queue pairs", slowest, REMAP_S, "s", timed=flows)
     shown.explained(measure.take(flows, cut))

@@ -63,7 +63,6 @@ def experiment(*functions: str) -> Experiment:
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "test_baseline.py").write_text(BASELINE.format(goodput=100))
     (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     monkeypatch.setattr(running, "folder", lambda: tmp_path)
     return tmp_path
 
