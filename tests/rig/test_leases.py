@@ -197,7 +197,7 @@ def test_an_expired_lease_is_worth_nothing_though_nobody_else_has_taken_the_rig(
         leases.renew(taken.id, 60)
     later = leases.take(["r"], ttl_s=60)
     assert later.tokens["r"] == taken.tokens["r"] + 1
-    with pytest.raises(LeaseLostError, match="given out anew|released or taken away"):
+    with pytest.raises(LeaseLostError, match=r"given out anew|released or taken away"):
         leases.require(taken.id, "r", taken.tokens["r"])
 
 
