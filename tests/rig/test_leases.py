@@ -124,8 +124,9 @@ def test_a_runner_that_cannot_renew_touches_nothing_after_one_heartbeat(postgres
         if how == "the runner is paused":
             runner.send_signal(signal.SIGSTOP)
             parted = time.monotonic()
-            # As long as the rig is its own, and after; a wait for time alone, which is what is tested.
-            threading.Event().wait(2 * heartbeat)
+            # Until others may have the rig: before that a renewal as it wakes would make the lease good again. A wait
+            # for time alone, which is what is tested.
+            threading.Event().wait(3.5 * heartbeat)
             resumed = time.monotonic()
             runner.send_signal(signal.SIGCONT)
         else:
@@ -185,6 +186,19 @@ def test_a_lease_is_renewed_for_as_long_as_it_is_held(leases: Leases) -> None:
             leases.take(["r"], ttl_s=1)
     with leases_taken(leases):
         pass
+
+
+def test_an_expired_lease_is_worth_nothing_though_nobody_else_has_taken_the_rig(leases: Leases) -> None:
+    taken = leases.take(["r"], ttl_s=0.2)
+    until(lambda: leases.list()[0].left_s == 0, "it expires")
+    with pytest.raises(LeaseLostError, match="it expired"):
+        leases.require(taken.id, "r", taken.tokens["r"])
+    with pytest.raises(LeaseLostError, match="it has expired"):
+        leases.renew(taken.id, 60)
+    later = leases.take(["r"], ttl_s=60)
+    assert later.tokens["r"] == taken.tokens["r"] + 1
+    with pytest.raises(LeaseLostError, match=r"given out anew|released or taken away"):
+        leases.require(taken.id, "r", taken.tokens["r"])
 
 
 def test_several_rigs_are_taken_all_or_none(leases: Leases) -> None:

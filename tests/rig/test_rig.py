@@ -189,7 +189,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def die(devices: NetnsRig) -> None:
     """A run changes two devices and is killed."""
-    argv = [sys.executable, "-c", DIES, str(devices.file), "0.5"]
+    argv = [sys.executable, "-c", DIES, str(devices.file), "2"]
     assert subprocess.run(argv, cwd=ROOT, timeout=60).returncode == -signal.SIGKILL
     assert devices.fabric.check() != []
 
@@ -242,7 +242,7 @@ def test_a_reaper_heals_as_soon_as_the_lease_of_a_dead_run_is_over(devices: Netn
             line = next((line for line in reaper.stdout if "left alone" not in line), "")
             assert line == "ssh-rig: healed, 2 changes undone\n"
         finally:
-            reaper.send_signal(signal.SIGINT)
+            reaper.terminate()
     until(lambda: devices.fabric.check() == [], "carrier is back")
 
 

@@ -120,7 +120,7 @@ def _opus(section: sdp.MediaDescription) -> int | None:
 
 def _mid(section: sdp.MediaDescription) -> str:
     mid = section.rtp.muxId
-    if not _MID.fullmatch(mid):
+    if mid is None or not _MID.fullmatch(mid):
         raise OfferError("a media section without an a=mid of at most 32 characters")
     return str(mid)
 
