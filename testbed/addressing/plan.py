@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _OUTER_SUBNET: Final = 0x10
 #: Set in every interface identifier, so that none is the all-zero subnet-router anycast address (RFC 4291 §2.6.1).
 _INTERFACE: Final = 1 << 48
+#: The same of addresses that several hosts share.
+_SHARED: Final = 2 << 48
 
 
 class AddressPlan:
@@ -54,6 +56,10 @@ class AddressPlan:
     def nic_address(self, host: str) -> IPv6Address:
         """The inner address of a host's NIC, the same on all planes."""
         return IPv6Address(int(self.nic_prefix.network_address) | _INTERFACE | self.shape.host(host))
+
+    def shared_address(self, number: int = 1) -> IPv6Address:
+        """An inner address that is no host's own: for several to hold."""
+        return IPv6Address(int(self.nic_prefix.network_address) | _SHARED | number)
 
     def port_address(self, host: str, plane: int) -> IPv6Address:
         """The outer source address of a host on a plane."""

@@ -45,11 +45,21 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: float) 
     help="Packets/s of all flows together.",
 )
 @click.option("--size", type=click.IntRange(156, 65575), default=256, show_default=True, help="Bytes of a probe.")
+@click.option("--calls", type=click.IntRange(0, 30), default=0, show_default=True, help="Calls in place of probes.")
+@click.option(
+    "--path",
+    type=click.Choice(["pinned", "hashed", "sprayed"]),
+    default="sprayed",
+    show_default=True,
+    help="How what calls send is spread over paths.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result file instead of a summary.")
 def run(lab: str, out: Path, as_json: bool, **_options: Any) -> None:
     """Build LAB from namespaces, send probes over all its paths, break something, and measure what that cost.
+
+    --calls puts WebRTC calls on it instead; --pairs, --rate and --size are of probes. LAB then has time scale 1.
 
     LAB is a file or a shipped lab. Writes a result file, its samples and a page below --out. Exit codes: 0 pass,
     1 fail, 2 usage, 3 unknown, 4 infrastructure, 5 unhealed.
@@ -88,7 +98,7 @@ def rerun(result: Path, out: Path, as_json: bool) -> None:
 def _scenario(options: dict[str, Any]) -> Scenario:
     from testbed.experiment.scenario import FaultKind, Scenario
 
-    wanted = {name: options[name] for name in ("target", "pairs", "rate", "size", "seed")}
+    wanted = {name: options[name] for name in ("target", "pairs", "rate", "size", "seed", "calls", "path")}
     return Scenario(FaultKind(options["fault"]), **wanted)
 
 
@@ -119,7 +129,7 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
         lab,
         faults.history,
         left,
-        title=_title(lab, faults),
+        title=_title(lab, faults, scenario.calls),
         command=_command(named, scenario, faults),
         seeds={"workload": scenario.seed},
     )
@@ -130,15 +140,16 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
     raise SystemExit(int(_exit_code(result)))
 
 
-def _title(lab: Lab, faults: Faults) -> str:
+def _title(lab: Lab, faults: Faults, calls: int) -> str:
     what = ", ".join(scope.name for scope in faults.history)
-    return f"{what or 'path probes'} on {lab.name}"
+    return f"{what or ('calls' if calls else 'path probes')} on {lab.name}"
 
 
 def _command(lab: str, scenario: Scenario, faults: Faults) -> tuple[str, ...]:
     """The command that does this again, with the target that was chosen."""
     command = ["testbed", "run", lab, "--fault", scenario.fault, "--pairs", scenario.pairs]
     command += ["--rate", f"{scenario.rate:g}", "--size", str(scenario.size), "--seed", str(scenario.seed)]
+    command += ["--calls", str(scenario.calls), "--path", scenario.path] if scenario.calls else []
     target = scenario.target or next((scope.subject for scope in faults.history), "")
     return (*command, "--target", target) if target else tuple(command)
 

@@ -14,6 +14,9 @@ from testbed.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from testbed.voice.client.caller import Plan
 
+#: Of a log, by what there is of each: an hour and a half of one call, or a minute of eighty.
+_LOG_ROWS = 1 << 19
+
 
 @click.group()
 def voice() -> None:
@@ -36,6 +39,7 @@ def voice() -> None:
     "--least", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="The part of it that has to be right."
 )
 @click.option("--no-data", is_flag=True, help="Without a data channel.")
+@click.option("--bind", metavar="ADDR", help="Call from this address alone; by default from all there are.")
 @click.option("--log", metavar="DIR", help="Write what is seen of RTP there.")
 @json_option
 def call(
@@ -46,6 +50,7 @@ def call(
     expect: str,
     least: float,
     no_data: bool,
+    bind: str | None,
     log: str | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +66,10 @@ def call(
 
     if not url.startswith(("http://", "https://")):
         raise UsageError("this is no URL", where="URL", found=url[:60], expected="such as http://192.0.2.1:8080/calls")
+    if bind is not None:
+        from testbed.voice.client.caller import only_from
+
+        only_from(bind)
     plan = Plan(url, setup, data=not no_data)
     found = asyncio.run(_calls(plan, calls, seconds, Path(log) if log else None))
     right = [_right(each, expect, least, messages=not no_data) for each in found]
@@ -76,14 +85,14 @@ async def _calls(plan: Plan, calls: int, seconds: float, log: Path | None) -> li
     import asyncio
     import os
 
-    from testbed.voice.client.caller import call as made
+    from testbed.voice.client.calls import call as made
     from testbed.voice.media.streams import Logging
     from testbed.voice.rtplog import RtpLog
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    rows = RtpLog(log) if log else None
+    rows = RtpLog(log, packets=_LOG_ROWS, frames=_LOG_ROWS) if log else None
     try:
         return await made(
             plan,

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from testbed.errors import UnhealedError, UsageError
-from testbed.experiment.measurement import ProbesMeasured, measure
+from testbed.experiment.measured import Measured
+from testbed.experiment.measurement import measure
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.faults.scope import FaultScope
@@ -16,6 +18,9 @@ from testbed.lab import Tier
 from testbed.record import Event
 from testbed.traffic.path_probes import PathProbes
 from testbed.traffic.workloads import Traffic
+
+if TYPE_CHECKING:
+    from testbed.traffic.voice.calls import VoiceCalls
 
 
 class FaultKind(StrEnum):
@@ -39,6 +44,8 @@ class Scenario:
         rate: packets/s of all flows together.
         size: bytes of a probe.
         seed: of every random choice.
+        calls: how many calls in place of probes; 0: probes.
+        path: how what calls send is spread over paths.
         baseline_s, aftermath_s: how long to send before the fault is issued and after it has healed.
         outage_s: how long a cut link stays down.
     """
@@ -49,30 +56,60 @@ class Scenario:
     rate: float = 4000.0
     size: int = 256
     seed: int = 0
+    calls: int = 0
+    path: str = "sprayed"
     baseline_s: float = 1.0
     aftermath_s: float = 1.0
     outage_s: float = 0.5
 
 
-def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> ProbesMeasured:
+def run(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> Measured:
     """Carry a scenario out. ``tell`` gets a line for each thing that happens.
 
     Raises LabError for an unknown target, UsageError for one of the wrong kind, UnhealedError, InfrastructureError.
     """
+    if scenario.calls:
+        return _run_calls(fabric, scenario, faults, tell)
     flows = _workload(fabric, scenario)
     fault = _fault(fabric, scenario, flows, faults)
     evs = sorted({len(evs) for evs in flows.evs.values()})
     spread = f"{evs[0]}" if len(evs) == 1 else f"{evs[0]} to {evs[-1]}"
     tell(f"{len(flows.pairs)} flows, each sprayed over {spread} EVs, {scenario.rate:,.0f} packets/s together")
     with flows.running():
-        flows.go_on_for(scenario.baseline_s)
-        if fault is not None:
-            fault.listen(_teller(tell))
-            # One that does not heal is in the fault's record; what was measured until then is kept.
-            with suppress(UnhealedError), fault:
-                _live_through(fault, scenario, flows)
-        flows.go_on_for(scenario.aftermath_s)
+        _go_through(fault, scenario, flows, tell)
     return measure(fabric.lab, flows, [] if fault is None else [fault])
+
+
+def _run_calls(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callable[[str], None]) -> Measured:
+    from testbed.experiment.voice import measure_voice
+
+    flows = Traffic(fabric, scenario.seed).voice(scenario.calls, path=scenario.path)
+    fault = _fault(fabric, scenario, flows, faults)
+    places = flows.places
+    who = f"clients on {', '.join(places.clients)}, relay on {places.relays[0]}, transceiver on {places.transceiver}"
+    tell(f"{scenario.calls} calls, {flows.spread} over paths; {who}")
+    with flows.running():
+        tell("calls are up")
+        _go_through(fault, scenario, flows, tell)
+        # What is sent in the last second is not counted: it could still come.
+        flows.go_on_for(scenario.aftermath_s)
+    measured = measure_voice(fabric.lab, flows, [] if fault is None else [fault])
+    for line in (*measured.table(), *measured.notes[1:]):
+        tell(line)
+    return measured
+
+
+def _go_through(
+    fault: FaultScope | None, scenario: Scenario, flows: PathProbes | VoiceCalls, tell: Callable[[str], None]
+) -> None:
+    """What happens while the workload runs."""
+    flows.go_on_for(scenario.baseline_s)
+    if fault is not None:
+        fault.listen(_teller(tell))
+        # One that does not heal is in the fault's record; what was measured until then is kept.
+        with suppress(UnhealedError), fault:
+            _live_through(fault, scenario, flows)
+    flows.go_on_for(scenario.aftermath_s)
 
 
 def _workload(fabric: Fabric, scenario: Scenario) -> PathProbes:
@@ -81,7 +118,7 @@ def _workload(fabric: Fabric, scenario: Scenario) -> PathProbes:
     return traffic.probes(scenario.pairs, rate=scenario.rate / count, size=scenario.size)
 
 
-def _fault(fabric: Fabric, scenario: Scenario, flows: PathProbes, faults: Faults) -> FaultScope | None:
+def _fault(fabric: Fabric, scenario: Scenario, flows: PathProbes | VoiceCalls, faults: Faults) -> FaultScope | None:
     kind, target = scenario.fault, scenario.target
     if kind is FaultKind.NONE:
         return None
@@ -106,7 +143,7 @@ def _require_tier(fabric: Fabric, node: str, tier: Tier) -> None:
         )
 
 
-def _live_through(fault: FaultScope, scenario: Scenario, flows: PathProbes) -> None:
+def _live_through(fault: FaultScope, scenario: Scenario, flows: PathProbes | VoiceCalls) -> None:
     if scenario.fault in (FaultKind.T1_REBOOT, FaultKind.T0_REBOOT):
         fault.wait("forwarding", timeout_s=600.0)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from testbed.lab import Port
@@ -81,6 +82,14 @@ class ControlAway:
     """A switch takes no commands, and what ran on it has ended; it forwards."""
 
     switch: str
+
+
+@dataclass(frozen=True)
+class AddressMoved:
+    """Packets to an address that several hosts share go to this one of them."""
+
+    address: IPv6Address
+    host: str
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ class Rule:
         return _COUNTS[type(self.effect)]
 
 
-Condition = PortDown | RouteMissing | Misrouted | RateReduced | Delayed | ControlAway | Paused | Rule
+Condition = PortDown | RouteMissing | Misrouted | RateReduced | Delayed | ControlAway | AddressMoved | Paused | Rule
 
 
 @dataclass(frozen=True)
@@ -213,6 +222,7 @@ _NEEDS: dict[type[Condition] | type[Effect], str] = {
     RateReduced: "rate",
     Delayed: "delay",
     ControlAway: "control",
+    AddressMoved: "routes",
     Paused: "processes",
     Drop: "gray-loss",
     Corrupt: "corruption",

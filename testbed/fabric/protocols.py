@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Protocol
 
@@ -219,15 +221,48 @@ class AgentSite(Protocol):
 
 
 @dataclass(frozen=True)
-class OrdinaryPaths:
-    """Ordinary IPv6 between hosts' NIC addresses, each direction of a pair pinned to one path.
+class SharedFolder:
+    """A folder that all nodes share and nobody else; it goes with the fabric.
 
     Attributes:
-        evs: (source host, destination host) → EV, both directions of every pair.
+        inside: its path for programs on nodes.
+        outside: its path for this process.
+    """
+
+    inside: Path
+    outside: Path
+
+
+class Spread(StrEnum):
+    """How ordinary IPv6 is spread over the paths of a pair.
+
+    PINNED: one path. HASHED: each flow takes one of several, by a hash of its addresses, protocol and ports. SPRAYED:
+    each packet takes one of several at random, whatever flow it is of.
+    """
+
+    PINNED = "pinned"
+    HASHED = "hashed"
+    SPRAYED = "sprayed"
+
+
+@dataclass(frozen=True)
+class SharedAddress:
+    """An address that several hosts hold. Packets to it go to one of them, the first until it is moved."""
+
+    address: IPv6Address
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OrdinaryPaths:
+    """Ordinary IPv6 between hosts' NIC addresses.
+
+    Attributes:
+        evs: (source host, destination host) → EVs, both directions of every pair.
         mtu: bytes of the largest inner packet the sending host does not fragment; TCP keeps to it by itself.
     """
 
-    evs: Mapping[tuple[str, str], int]
+    evs: Mapping[tuple[str, str], tuple[int, ...]]
     mtu: int
 
 
@@ -257,6 +292,11 @@ class Fabric(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+        ...
+
+    @property
+    def folder(self) -> SharedFolder:
+        """What programs on its nodes exchange files in. Raises UnsupportedError where they share none."""
         ...
 
     def host(self, name: str) -> Host:
@@ -297,6 +337,26 @@ class Fabric(Protocol):
 
         Raises LabError for an EV that is no path of its pair, UsageError when a direction already has a path,
         InfrastructureError when the hosts refuse, UnhealedError when what was installed cannot be removed.
+        """
+        ...
+
+    def spread_paths(
+        self,
+        evs: Mapping[tuple[str, str], Sequence[int]],
+        spread: Spread,
+        shared: Sequence[SharedAddress] = (),
+    ) -> AbstractContextManager[OrdinaryPaths]:
+        """The same over several paths of each direction.
+
+        A path that the host itself cannot use, because its port is down, is left out meanwhile; of what fails further
+        away the host knows nothing.
+
+        Args:
+            evs: (source, destination) → EVs. A direction left out takes those of the other.
+            spread: how.
+            shared: addresses that these hosts hold as well; every other source of ``evs`` needs EVs to each holder.
+
+        Raises as :meth:`ordinary_paths` does.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address
 from pathlib import PurePath
 
 from testbed.errors import UnsupportedError
@@ -278,6 +279,12 @@ class Faults:
     def restart(self, process: Running | str, down: float | str = 0.001) -> FaultScope:
         """A process of ``node.popen`` is ended and started again, after ``down`` at least."""
         return self._of_process("restart", process, down=down)
+
+    # -- addresses ----------------------------------------------------------------------------------------------------
+
+    def move_address(self, address: IPv6Address | str, host: Host | str) -> FaultScope:
+        """Packets to an address that hosts share go to another of them; its routes are this process's own."""
+        return self._made("move_address", str(address), host=_name(host))
 
     # -- many ---------------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from testbed.errors import UsageError, nearest
-from testbed.faults import packets, programs, switches
+from testbed.faults import addresses, packets, programs, switches
 from testbed.faults.kinds import Kind
 from testbed.faults.parameters import Value
 from testbed.faults.targets import EXAMPLES, kind_of
 
 #: Every kind of fault, by name.
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*switches.KINDS, *packets.KINDS, *programs.KINDS)}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (*switches.KINDS, *packets.KINDS, *programs.KINDS, *addresses.KINDS)
+}
 
 _KEYS = ("kind", "target", "parameters")
 

@@ -22,6 +22,7 @@ class Target(StrEnum):
     SWITCH = "switch"
     HOST = "host"
     PROCESS = "process"  #: ``h0/iperf3``
+    ADDRESS = "address"  #: ``fd8e:4a17:c2b6:0:2::1``, which several hosts share
 
 
 EXAMPLES = {
@@ -32,6 +33,7 @@ EXAMPLES = {
     Target.SWITCH: "p0-t1-0",
     Target.HOST: "h0",
     Target.PROCESS: "h0/iperf3",
+    Target.ADDRESS: "fd8e:4a17:c2b6:0:2::1",
 }
 
 DIRECTIONS = ("up", "down", "both", "in", "out")
@@ -53,6 +55,9 @@ def kind_of(name: str) -> Target:
         return Target.PROCESS
     if "~" in name:
         return Target.LINK
+    if name.count(":") > 1:
+        # Beside a link, which has been told, no other name has two.
+        return Target.ADDRESS
     if ":" in name:
         return Target.HOST_PORT if name.startswith("h") else Target.PORT
     return Target.HOST if name.startswith("h") else Target.SWITCH

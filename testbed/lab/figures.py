@@ -13,12 +13,16 @@ from testbed.lab.quantities import format_rate, format_time, parse_rate, parse_t
 
 _PACKETS = (
     "sent lost refused lost_outside_faults late foreign "
-    "wrong_plane duplicates reordered loss_distance_min loss_distance_p50 retransmissions"
+    "wrong_plane duplicates reordered late_for_playout loss_distance_min loss_distance_p50 retransmissions"
 )
 _RATIOS = (
-    "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance retransmission_ratio"
+    "loss_ratio duplication_fraction replicated_ratio reordered_ratio plane_share plane_imbalance retransmission_ratio "
+    "concealed_ratio"
 )
-_TIMES = "blocked_time outage outage_disagreement delay_variation failover restore detect path_restore reset rtp_jitter"
+_TIMES = (
+    "blocked_time outage outage_disagreement delay_variation failover restore detect path_restore reset rtp_jitter "
+    "silence_longest mouth_to_ear setup_time_p50 setup_time_max"
+)
 _PERCENTILES = ("p50", "p99", "max")
 
 #: Figure → unit, as docs/metrics.md has them.
@@ -35,6 +39,7 @@ FIGURES: Final[Mapping[str, str]] = MappingProxyType(
         "goodput": "bit/s",
         **{f"message_time_{q}": "s" for q in _PERCENTILES},
         **dict.fromkeys(("loss_periods", "messages", "messages_failed", "mismatches", "evs_retired"), "count"),
+        **dict.fromkeys(("calls", "calls_failed"), "count"),
         "unexplained_packets": "count",
         "voice_r": "R",
         "voice_mos": "MOS",

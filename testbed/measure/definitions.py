@@ -113,6 +113,25 @@ DEFINITIONS: dict[str, Definition] = {
         "count", "times an EV left the active set for a loss, a timeout or a port that went down"
     ),
 }
+_ESTIMATE = "estimate of the E-model (ITU-T G.107) as if it were G.711, of the worst listener"
+DEFINITIONS |= {
+    "rtp_jitter": _time("largest interarrival jitter of a flow (RFC 3550 §6.4.1)", arrivals=True),
+    "late_for_playout": Definition("packets", "RTP packets that arrived when the time to play them was over"),
+    "silence_longest": _time(
+        "longest time between a listener's first frame and the end of the call in which nothing that was sent came out"
+    ),
+    "concealed_ratio": Definition("ratio", "time for which playout made something up over all time it played"),
+    "mouth_to_ear": _time(
+        "median over frames of the time from a packet's sending to its playing, and the length of a frame; of the "
+        "slowest listener"
+    ),
+    "voice_r": Definition("R", f"rating factor: {_ESTIMATE}", reads_clock=True),
+    "voice_mos": Definition("MOS", f"mean opinion score: {_ESTIMATE}", reads_clock=True),
+    "calls": Definition("count", "calls that came about"),
+    "calls_failed": Definition("count", "calls that did not come about, or ended otherwise than by their client"),
+    "setup_time_p50": _time("median time from a client's offer to DTLS done"),
+    "setup_time_max": _time("longest time from a client's offer to DTLS done"),
+}
 for _q in ("p50", "p99", "max"):
     DEFINITIONS[f"message_time_{_q}"] = _time(f"{_q} of the time from posting a message to its completion")
     DEFINITIONS[f"reordering_extent_{_q}"] = _loss(

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from testbed.experiment.measured import Measured
     from testbed.experiment.measurement import ProbesMeasured
     from testbed.experiment.transfers import TransfersMeasured
+    from testbed.experiment.voice import VoiceMeasured
     from testbed.faults.scope import FaultScope
     from testbed.lab import Lab
     from testbed.record import Drop
     from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.path_probes import PathProbes
+    from testbed.traffic.voice.calls import VoiceCalls
 
 
 def require_results_folder(results: str) -> None:
@@ -46,7 +48,11 @@ class Measure:
     def __call__(self, flows: PathProbes, *faults: FaultScope, drops: Sequence[Drop] = ()) -> ProbesMeasured: ...
     @overload
     def __call__(self, flows: MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> TransfersMeasured: ...
-    def __call__(self, flows: PathProbes | MrcTransfers, *faults: FaultScope, drops: Sequence[Drop] = ()) -> Measured:
+    @overload
+    def __call__(self, flows: VoiceCalls, *faults: FaultScope, drops: Sequence[Drop] = ()) -> VoiceMeasured: ...
+    def __call__(
+        self, flows: PathProbes | MrcTransfers | VoiceCalls, *faults: FaultScope, drops: Sequence[Drop] = ()
+    ) -> Measured:
         """Every figure of a finished workload, judged by the lab's limits; see :class:`Measured`.
 
         ``drops``: packets that filter rules dropped whose counters went with them, for the ledger.
@@ -68,7 +74,7 @@ class Measure:
         return measured
 
     def _measured(
-        self, flows: PathProbes | MrcTransfers, faults: Sequence[FaultScope], drops: Sequence[Drop]
+        self, flows: PathProbes | MrcTransfers | VoiceCalls, faults: Sequence[FaultScope], drops: Sequence[Drop]
     ) -> Measured:
         from testbed.traffic.path_probes import PathProbes
 
@@ -76,6 +82,12 @@ class Measure:
             from testbed.experiment.measurement import measure
 
             return measure(self._lab, flows, faults, drops)
+        from testbed.traffic.mrc.transfers import MrcTransfers
+
+        if not isinstance(flows, MrcTransfers):
+            from testbed.experiment.voice import measure_voice
+
+            return measure_voice(self._lab, flows, faults, drops)
         from testbed.experiment.transfers import measure_transfers
 
         return measure_transfers(self._lab, flows, faults, drops)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from testbed.fabric.protocols import Fabric
+from testbed.errors import UsageError, nearest
+from testbed.fabric.protocols import Fabric, Spread
 from testbed.traffic.iperf3_agent import Protocol
 from testbed.traffic.iperf3_load import Iperf3Load
 from testbed.traffic.pairs import Pair, choose_pairs
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from testbed.traffic.mrc.transfers import MrcTransfers
     from testbed.traffic.perftest.run import PerftestResult
     from testbed.traffic.prober.prober import Prober
+    from testbed.traffic.voice.calls import VoiceCalls
 
 #: Bytes of a message where a caller gives no size.
 MESSAGE = 1 << 20
@@ -185,6 +187,55 @@ class Traffic:
         options += [] if mtu is None else ["-m", str(mtu)]
         seconds = 2 * iterations * (1 / _LEAST_PACE + size / _LEAST_RATE) if duration_s is None else duration_s
         return measure(self._fabric, pair, Tool.WRITE_LAT, options, seconds=seconds)
+
+    def voice(
+        self,
+        calls: int = 4,
+        *,
+        path: str | Spread = Spread.SPRAYED,
+        clients: Sequence[str] | None = None,
+        relays: Sequence[str] | None = None,
+        transceiver: str | None = None,
+        backend: str | None = None,
+        store: bool | str = True,
+        workers: int = 1,
+        seed: int | None = None,
+    ) -> VoiceCalls:
+        """WebRTC calls: clients, relays, a transceiver with an echo backend, and the relays' store, on hosts.
+
+        Relay and transceiver are the project's, or what the lab names in their roles. Only at time scale 1.
+
+        Args:
+            calls: how many, in turn from each client.
+            path: how hosts spread what they send over paths: ``pinned``, ``hashed`` or ``sprayed``.
+            clients: hosts that call; by default one.
+            relays: their hosts; several share one address, which the first has until it is moved. By default one, apart
+                from the client.
+            transceiver, backend: their hosts; by default apart from the relay, and one with the transceiver.
+            store: the host of the relays' session store, True for the last relay's, False for none.
+            workers: of each relay.
+            seed: in place of the workload's own.
+
+        Raises UsageError for what cannot be, LabError for unknown hosts.
+        """
+        from testbed.traffic.voice.calls import VoiceCalls
+        from testbed.traffic.voice.places import choose_places
+
+        if path not in list(Spread):
+            raise UsageError(
+                f"there is no path policy {str(path)!r}",
+                expected=", ".join(Spread),
+                nearest=nearest(str(path), list(map(str, Spread))),
+            )
+        if calls < 1:
+            raise UsageError("a workload of calls needs one", found=f"calls={calls}", expected="1 or more")
+        places = choose_places(
+            self._fabric.lab, clients=clients, relays=relays, transceiver=transceiver, backend=backend, store=store
+        )
+        share, rest = divmod(calls, len(places.clients))
+        each = [share + (number < rest) for number in range(len(places.clients))]
+        drawn = self._seed if seed is None else seed
+        return VoiceCalls(self._fabric, places, each, spread=Spread(path), workers=workers, seed=drawn)
 
     def mrc(
         self,

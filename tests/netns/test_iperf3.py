@@ -325,7 +325,7 @@ def test_routes_and_processes_of_a_killed_client_go(fabric: NetnsFabric, tmp_pat
 def test_a_direction_has_one_path_at_a_time(fabric: NetnsFabric) -> None:
     first, second = fabric.addresses.evs(SRC, DST)[:2]
     with fabric.ordinary_paths({(SRC, DST): first}) as paths:
-        assert paths.evs == {(SRC, DST): first, (DST, SRC): first}
+        assert paths.evs == {(SRC, DST): (first,), (DST, SRC): (first,)}
         with (
             pytest.raises(UsageError, match="already has a path"),
             fabric.ordinary_paths({(DST, SRC): second, (SRC, "h1"): 0}),

@@ -38,8 +38,9 @@ _COMMON = [
 ]
 # What is forwarded is decided for all interfaces together; one that forwards by itself only joins, and reports, the
 # group of all routers.
+# Ordinary IPv6 over several paths: flows are told apart by their ports too.
 _PROFILES = {
-    "host": _COMMON,
+    "host": [*_COMMON, ("ipv6/fib_multipath_hash_policy", "1")],
     "switch": [*_COMMON, ("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/default/forwarding", "0")],
 }
 

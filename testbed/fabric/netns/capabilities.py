@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from testbed.fabric.conditions import ALL, AtRandom, Corrupt, Drop, Duplicate, Effect, Listed, MarkEcn, Rule, Selection
-from testbed.fabric.netns import messages, queues, rules
+from testbed.fabric.netns import messages, queues, rules, spread_messages
 from testbed.fabric.netns.batches import words
 from testbed.fabric.netns.client import KeeperClient
-from testbed.fabric.netns.state import Shaper
+from testbed.fabric.netns.state import MarkRule, Shaper
 from testbed.fabric.protocols import Capabilities
 from testbed.lab import Lab, Port, Tier
 
@@ -56,6 +56,11 @@ def _trials() -> dict[str, _Trial]:
             [messages.shaper(Shaper(_LOOPBACK_INDEX, "tbf", 125_000, 1 << 20), 1 << 17)],
             "has no token bucket filter (tbf)",
             _FULL,
+        ),
+        "spray": _Trial(
+            [*spread_messages.marking("trial", [(bytes(16), 2)], 1), spread_messages.rule(MarkRule(1, 1, 1))],
+            "cannot send each packet of a host over another path",
+            "a kernel with nf_tables for IPv6, chains of type route, numgen, and IPv6 policy rules",
         ),
         "delay": _Trial(
             [queues.netem(_LOOPBACK_INDEX, 0.001, 0.0, below_shaper=False)],

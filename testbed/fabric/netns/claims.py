@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
 from testbed.fabric.conditions import (
+    AddressMoved,
     Condition,
     ControlAway,
     Delayed,
@@ -23,7 +24,7 @@ from testbed.fabric.netns import build, messages, queues, rules
 from testbed.fabric.netns.batches import ClaimRequest, Part
 from testbed.fabric.netns.foreign import ForeignProcess
 from testbed.fabric.netns.processes import NetnsProcess
-from testbed.fabric.netns.state import NodeState, Route, Shaper
+from testbed.fabric.netns.state import Action, NodeState, Route, Shaper
 from testbed.lab import Port
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def request_of(fabric: NetnsFabric, condition: Condition, fault: str, number: in
         return _delay(fabric, condition)
     if isinstance(condition, ControlAway):
         return ClaimRequest(f"control {condition.switch}", closes=fabric.plan.namespaces[condition.switch])
+    if isinstance(condition, AddressMoved):
+        return _moved(fabric, condition)
     if isinstance(condition, Paused):
         return _paused(condition)
     return _rule(fabric, condition, fault, number)
@@ -88,7 +91,12 @@ def _port_down(fabric: NetnsFabric, port: Port) -> ClaimRequest:
             part(NodeState(devices=state.devices)),
             *(part(NodeState(shapers={shaper}), queue_resource(port)) for shaper in sorted(state.shapers)),
             part(NodeState(neighbours=state.neighbours, addresses=state.addresses)),
-            *(part(NodeState(routes={route}), route_resource(port.node, route)) for route in sorted(state.routes)),
+            # Those of ordinary IPv6 come and go with claims of their own.
+            *(
+                part(NodeState(routes={route}), route_resource(port.node, route))
+                for route in sorted(state.routes)
+                if route.action != Action.ENCAPSULATE
+            ),
         ],
     )
 
@@ -180,6 +188,17 @@ def _delay(fabric: NetnsFabric, condition: Delayed) -> ClaimRequest:
         return ClaimRequest(queue_resource(condition.port), do=[Part(namespace, [do])], base=[away], alone=True)
     again = Part(namespace, [messages.shaper(planned, fabric.plan.burst)], queue_resource(condition.port))
     return ClaimRequest(f"delay {condition.port}", do=[Part(namespace, [do])], base=[away, again])
+
+
+def _moved(fabric: NetnsFabric, condition: AddressMoved) -> ClaimRequest:
+    claim_of = fabric.shared.get(str(condition.address))
+    if claim_of is None:
+        raise UsageError(
+            f"no hosts share {condition.address}, or another process made them",
+            found=", ".join(fabric.shared) or "no shared address of this process",
+            expected="an address of `spread_paths`, in the process that called it and while it lasts",
+        )
+    return claim_of(condition.host)
 
 
 def _paused(condition: Paused) -> ClaimRequest:

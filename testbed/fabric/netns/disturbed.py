@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
 from testbed.fabric.netns.batches import Held
 from testbed.fabric.netns.plan import FabricPlan
@@ -15,12 +15,14 @@ from testbed.lab import Port, Topology
 
 @dataclass
 class Disturbed:
-    """Of one node: interfaces, shapers of interfaces, routes and tables that claims have changed."""
+    """Of one node: interfaces, shapers of interfaces, routes, tables, rules and addresses that claims have changed."""
 
     devices: set[int] = field(default_factory=set)
     queues: set[int] = field(default_factory=set)
     prefixes: set[tuple[bytes, int]] = field(default_factory=set)
     tables: set[str] = field(default_factory=set)
+    mark_rules: bool = False
+    addresses: set[bytes] = field(default_factory=set)
 
     def beside(self, state: NodeState) -> NodeState:
         """All of a state that no claim has touched."""
@@ -28,6 +30,8 @@ class Disturbed:
         rest.shapers = {entry for entry in rest.shapers if entry.ifindex not in self.queues}
         rest.routes = {entry for entry in rest.routes if (entry.prefix, entry.length) not in self.prefixes}
         rest.filters = {entry for entry in rest.filters if entry.rpartition(" ")[2] not in self.tables}
+        rest.rules = set() if self.mark_rules else rest.rules
+        rest.addresses = {entry for entry in rest.addresses if entry.address not in self.addresses}
         return rest
 
 
@@ -40,6 +44,15 @@ def by_node(claims: Iterable[Held], topology: Topology, plan: FabricPlan) -> Map
         if kind == "route":
             network = IPv6Network(more)
             found[name].prefixes.add((network.network_address.packed, network.prefixlen))
+        elif kind == "shared":
+            for host in topology.hosts:
+                found[host].prefixes.add((IPv6Address(name).packed, 128))
+        elif kind == "address":
+            found[name].addresses.add(IPv6Address(more).packed)
+        elif kind == "rules":
+            found[name].mark_rules = True
+        elif kind == "marks":
+            found[name].tables.add(more)
         elif kind in ("port", "queue", "delay", "rule"):
             node, _, label = name.partition(":")
             port = Port(node, label)

@@ -9,7 +9,7 @@ import re
 import secrets
 import weakref
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from testbed.addressing import AddressPlan
 from testbed.errors import InfrastructureError, LabError, UnsupportedError, UsageError
 from testbed.fabric.conditions import Condition, FaultCounter, PortDown, capability_of
 from testbed.fabric.netns import build, capabilities, counters, foreign, leftovers, ordinary
+from testbed.fabric.netns.batches import ClaimRequest
 from testbed.fabric.netns.build import Compare, Progress
 from testbed.fabric.netns.client import KeeperClient, running_fabrics
 from testbed.fabric.netns.disturbed import Disturbed
@@ -30,7 +31,7 @@ from testbed.fabric.netns.nodes import NetnsAgentSite, NetnsHost, NetnsNode, Net
 from testbed.fabric.netns.plan import FabricPlan, plan
 from testbed.fabric.netns.processes import NetnsProcess
 from testbed.fabric.netns.state import NodeState, Route, differences
-from testbed.fabric.protocols import Capabilities, OrdinaryPaths
+from testbed.fabric.protocols import Capabilities, OrdinaryPaths, SharedAddress, SharedFolder, Spread
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Port, Tier
 from testbed.record import CounterReading, Event, now_ns
@@ -150,6 +151,8 @@ class NetnsFabric:
         #: What runs on nodes by this object's doing, as long as somebody has the handle.
         self.started: weakref.WeakSet[NetnsProcess] = weakref.WeakSet()
         self._links_down: dict[str, NetnsImposed] = {}
+        #: Address that hosts share, as text → the claim by which packets to it go to one of them, by its name.
+        self.shared: dict[str, Callable[[str], ClaimRequest]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -190,6 +193,19 @@ class NetnsFabric:
         """What it can do, and why not the rest. Found out when first asked for."""
         return capabilities.find(self.client, self._lab, cannot_mark=self._cannot_mark)
 
+    @property
+    def folder(self) -> SharedFolder:
+        """What programs on its nodes exchange files in: a tmpfs of the keeper's; see the protocol."""
+        inside = self.client.facts["directory"]
+        if not inside:
+            raise UnsupportedError(
+                "the nodes of this fabric share no folder",
+                where=self._name,
+                found="this machine refuses to mount a tmpfs",
+                remedy="run as root, or outside of a container that forbids mounts",
+            )
+        return SharedFolder(Path(inside), Path(f"/proc/{self.client.keeper_pid}/root", *Path(inside).parts[1:]))
+
     def host(self, name: str) -> NetnsHost:
         """The host of this name. Raises LabError with the nearest name."""
         self._require(name, Tier.HOST, "host")
@@ -226,7 +242,16 @@ class NetnsFabric:
 
     def ordinary_paths(self, evs: Mapping[tuple[str, str], int]) -> AbstractContextManager[OrdinaryPaths]:
         """Let hosts reach each other by ordinary IPv6, each direction over one EV; see the protocol."""
-        return ordinary.installed(self, evs)
+        return ordinary.installed(self, {pair: (ev,) for pair, ev in evs.items()}, Spread.PINNED)
+
+    def spread_paths(
+        self,
+        evs: Mapping[tuple[str, str], Sequence[int]],
+        spread: Spread,
+        shared: Sequence[SharedAddress] = (),
+    ) -> AbstractContextManager[OrdinaryPaths]:
+        """The same over several EVs of each direction; see the protocol."""
+        return ordinary.installed(self, evs, spread, shared)
 
     def _require(self, name: str, tier: Tier | None, kind: str) -> None:
         found = self._lab.topology.tier(name)

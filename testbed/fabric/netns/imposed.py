@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from testbed.errors import InfrastructureError, UnhealedError
 from testbed.fabric.conditions import (
+    AddressMoved,
     Condition,
     Delayed,
     FaultCounter,
@@ -115,6 +116,8 @@ class NetnsImposed:
                 nodes += [condition.port.node, self._fabric.lab.topology.peer(condition.port).node]
             elif isinstance(condition, RouteMissing | Misrouted):
                 nodes.append(condition.switch)
+            elif isinstance(condition, AddressMoved):
+                nodes += self._fabric.lab.topology.hosts
             elif isinstance(condition, RateReduced | Delayed | Rule):
                 nodes.append(condition.port.node)
         return list(dict.fromkeys(nodes))

@@ -14,6 +14,7 @@ from testbed.fabric.netns.netlink import HEAD, attribute, attributes
 #: Number of the netfilter subsystem whose messages these are: the upper byte of their types.
 SUBSYSTEM = 10
 NETDEV = 5  #: the address family whose chains hang on one interface
+IPV6 = 10  #: that of all IPv6 packets of a namespace
 
 NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, NEW_RULE, GET_RULE, DELETE_RULE = (
     SUBSYSTEM << 8 | kind for kind in (0, 1, 2, 3, 4, 6, 7, 8)
@@ -23,6 +24,8 @@ COUNTER, LIMIT = 1, 4  #: kinds of objects
 
 _REQUEST, _DUMP, _EXCLUSIVE, _CREATE, _APPEND = 0x1, 0x300, 0x200, 0x400, 0x800
 _INGRESS, _EGRESS = 0, 1
+_LOCAL_OUT = 3
+_BEFORE_ROUTING_AGAIN = -150
 _PRIORITY = 0
 _REGISTER_VERDICT, _REGISTER = 0, 1
 _GOTO = -4 & 0xFFFF_FFFF
@@ -55,14 +58,14 @@ def dump(kind: int, family: int = NETDEV) -> bytes:
     return _message(kind, _DUMP, b"", family)
 
 
-def table(name: str, *, exclusive: bool = False) -> bytes:
+def table(name: str, *, exclusive: bool = False, family: int = NETDEV) -> bytes:
     """Make a table, if there is none of this name; ``exclusive``: refused (EEXIST) where there is one."""
-    return _message(NEW_TABLE, _CREATE | (_EXCLUSIVE if exclusive else 0), attribute(1, _text(name)))
+    return _message(NEW_TABLE, _CREATE | (_EXCLUSIVE if exclusive else 0), attribute(1, _text(name)), family)
 
 
-def table_delete(name: str) -> bytes:
+def table_delete(name: str, family: int = NETDEV) -> bytes:
     """Remove a table with all it holds."""
-    return _message(DELETE_TABLE, 0, attribute(1, _text(name)))
+    return _message(DELETE_TABLE, 0, attribute(1, _text(name)), family)
 
 
 def chain(table: str, name: str) -> bytes:
@@ -78,6 +81,13 @@ def egress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) 
 def ingress_chain(table: str, name: str, device: str, priority: int = _PRIORITY) -> bytes:
     """Make a chain that every packet passes that an interface has received, before anything else sees it."""
     return _base_chain(table, name, device, _BE32(_INGRESS), priority)
+
+
+def rerouting_chain(table: str, name: str) -> bytes:
+    """Make a chain that every IPv6 packet passes that this namespace sends, looked up anew where its mark changes."""
+    place = attribute(1, _BE32(_LOCAL_OUT)) + attribute(2, struct.pack(">i", _BEFORE_ROUTING_AGAIN))
+    body = attribute(1, _text(table)) + attribute(3, _text(name)) + attribute(4, place) + attribute(7, _text("route"))
+    return _message(NEW_CHAIN, _CREATE, body, IPV6)
 
 
 def _base_chain(table: str, name: str, device: str, hook: bytes, priority: int) -> bytes:
@@ -117,10 +127,10 @@ def _object(table: str, name: str, kind: int, data: bytes) -> bytes:
     return _message(NEW_OBJECT, _CREATE, body)
 
 
-def rule(table: str, chain: str, expressions: bytes) -> bytes:
+def rule(table: str, chain: str, expressions: bytes, family: int = NETDEV) -> bytes:
     """Append a rule to a chain."""
     names = attribute(1, _text(table)) + attribute(2, _text(chain))
-    return _message(NEW_RULE, _CREATE | _APPEND, names + attribute(4, expressions))
+    return _message(NEW_RULE, _CREATE | _APPEND, names + attribute(4, expressions), family)
 
 
 # -- expressions: parts of a rule, each of which goes on to the next or leaves the rule -------------------------------
@@ -204,6 +214,12 @@ def unmarked() -> bytes:
 def mark(value: int) -> bytes:
     """Set a packet's mark, which it loses when it leaves its namespace."""
     return _load(struct.pack("=I", value)) + _numbers("meta", (3, _REGISTER), (2, _META_MARK))
+
+
+def mark_at_random(first: int, count: int) -> bytes:
+    """Set the mark of each packet to one of ``count`` numbers from ``first`` on, at random."""
+    numgen = _numbers("numgen", (1, _REGISTER), (2, count), (3, 1), (4, first))
+    return numgen + _numbers("meta", (3, _REGISTER), (2, _META_MARK))
 
 
 def copy_to(ifindex: int) -> bytes:

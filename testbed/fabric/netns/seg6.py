@@ -71,7 +71,7 @@ def encapsulation(action: Action, segment: bytes) -> list[tuple[str, Any]]:
     if action == Action.FORWARD:
         return []
     if action == Action.ENCAPSULATE:
-        return [("RTA_ENCAP_TYPE", _ENCAP_SEG6), ("RTA_ENCAP", {"attrs": [("SEG6_IPTUNNEL_SRH", _srh(segment))]})]
+        return [("RTA_ENCAP_TYPE", _ENCAP_SEG6), ("RTA_ENCAP", {"attrs": [("SEG6_IPTUNNEL_SRH", srh(segment))]})]
     local: list[tuple[str, Any]]
     if action == Action.DECAPSULATE:
         local = [("SEG6_LOCAL_ACTION", _ACTION_END_DT6), ("SEG6_LOCAL_TABLE", _TABLE_LOCAL)]
@@ -90,7 +90,7 @@ def encapsulation(action: Action, segment: bytes) -> list[tuple[str, Any]]:
     return [("RTA_ENCAP_TYPE", _ENCAP_SEG6_LOCAL), ("RTA_ENCAP", {"attrs": local})]
 
 
-def _srh(segment: bytes) -> bytes:
+def srh(segment: bytes) -> bytes:
     """struct seg6_iptunnel_encap: mode, then an SRH of one segment, which encap.red leaves out of the packet."""
     header = struct.pack("!BBBBBBH", 0, 2, 4, 0, 0, 0, 0)
     return struct.pack("=i", _MODE_ENCAP_RED) + header + segment

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from testbed.fabric.netns import marking, nftables
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.netlink import HEAD, Attributes, attributes, messages
-from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, Neighbour, NodeState, Route, Shaper
+from testbed.fabric.netns.state import GATEWAY, Action, Address, Device, MarkRule, Neighbour, NodeState, Route, Shaper
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
@@ -19,8 +19,10 @@ _NDMSG = struct.Struct("=BxxxiHBB")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _TCMSG = struct.Struct("=BxxxiIII")
 _U32 = struct.Struct("=I")
+_NEXTHOP = struct.Struct("=HBxi")
+_RULE_HEADER_BYTES = 12
 
-_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWQDISC = 16, 20, 24, 28, 36
+_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH, _NEWRULE, _NEWQDISC = 16, 20, 24, 28, 32, 36
 _REQUEST_DUMP = 0x1 | 0x300
 _AF_INET6 = 10
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -45,7 +47,8 @@ _ADDRESSES = _request(22, _IFADDR.pack(_AF_INET6, 0, 0, 0, 0))
 _NEIGHBOURS = _request(30, _NDMSG.pack(_AF_INET6, 0, 0, 0, 0))
 ROUTES = _request(26, _RTMSG.pack(_AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 15, _TABLE_MAIN))
 QDISCS = _request(38, _TCMSG.pack(0, 0, 0, 0, 0))
-_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + ROUTES + QDISCS + marking.QUERY
+_RULES = _request(34, struct.pack("=B11x", _AF_INET6))
+_ALL = _LINKS + _ADDRESSES + _NEIGHBOURS + ROUTES + QDISCS + _RULES + marking.QUERY
 
 
 def take(client: KeeperClient, namespaces: Sequence[int]) -> tuple[list[NodeState], int]:
@@ -81,7 +84,9 @@ def _decode(data: bytes) -> NodeState:
         elif kind == _NEWROUTE:
             # The kernel's own routes (that of ::1) come and go with interfaces and addresses, compared above.
             if body[5] != _RTPROT_KERNEL:
-                state.routes.add(_route(body))
+                state.routes.update(_routes(body))
+        elif kind == _NEWRULE:
+            _add_rule(state, body)
         elif kind == _NEWQDISC:
             _add_shaper(state, body)
     if filters:
@@ -126,20 +131,34 @@ def _add_shaper(state: NodeState, body: memoryview) -> None:
     state.shapers.add(Shaper(index, kind, rate, limit))
 
 
-def _route(body: memoryview) -> Route:
+def _add_rule(state: NodeState, body: memoryview) -> None:
+    found = attributes(body[_RULE_HEADER_BYTES:])
+    # FRA_PROTOCOL: the kernel's own rules lead to the local and the main table.
+    if found.get(21) != bytes([_RTPROT_KERNEL]):
+        priority, mark, table = (_U32.unpack(found.get(kind, bytes(4)))[0] for kind in (6, 10, 15))
+        state.rules.add(MarkRule(priority, mark, table))
+
+
+def _routes(body: memoryview) -> Iterator[Route]:
+    """The route of a message, for each of its next hops."""
     _, length, _, _, _, _, _, _, flags = _RTMSG.unpack_from(body)
     found = attributes(body[_RTMSG.size :])
-    index = _U32.unpack(found[4])[0] if 4 in found else 0
+    if 9 not in found:
+        yield _route(length, found, flags, _U32.unpack(found[4])[0] if 4 in found else 0)
+        return
+    hops, offset = memoryview(found[9]), 0
+    while offset + _NEXTHOP.size <= len(hops):
+        size, hop_flags, index = _NEXTHOP.unpack_from(hops, offset)
+        if size < _NEXTHOP.size:
+            return
+        yield _route(length, found | attributes(hops[offset + _NEXTHOP.size : offset + size]), hop_flags, index)
+        offset += (size + 3) & ~3
+
+
+def _route(length: int, found: Attributes, flags: int, index: int) -> Route:
     action, segment = _action(found)
-    return Route(
-        found.get(1, bytes(16)),
-        length,
-        action,
-        index,
-        segment,
-        found.get(7, b""),
-        not flags & (_RTNH_F_LINKDOWN | _RTNH_F_DEAD),
-    )
+    usable = not flags & (_RTNH_F_LINKDOWN | _RTNH_F_DEAD)
+    return Route(found.get(1, bytes(16)), length, action, index, segment, found.get(7, b""), usable)
 
 
 def _action(found: Attributes) -> tuple[Action, bytes]:

@@ -50,7 +50,7 @@ class Neighbour(NamedTuple):
 
 
 class Route(NamedTuple):
-    """An IPv6 route of the main table.
+    """An IPv6 route of the main table; one with several next hops is as many of these.
 
     ``segment``: 16 bytes for ENCAPSULATE, else empty; ``source``: preferred source address or empty; ``usable``:
     false while the carrier of its interface is down.
@@ -63,6 +63,14 @@ class Route(NamedTuple):
     segment: bytes = b""
     source: bytes = b""
     usable: bool = True
+
+
+class MarkRule(NamedTuple):
+    """A rule by which packets with a mark are looked up in a table of their own before the main one."""
+
+    priority: int
+    mark: int
+    table: int
 
 
 class Shaper(NamedTuple):
@@ -90,7 +98,8 @@ class Marker(NamedTuple):
 class NodeState:
     """All state of one node that decides what happens to packets.
 
-    ``filters``: nftables tables that are no marker's, as ``family name``; no plan contains any.
+    ``filters``: nftables tables that are no marker's, as ``family name``. These and ``rules`` are those of sprayed
+    ordinary traffic; a plan contains no other.
     """
 
     devices: set[Device] = field(default_factory=set)
@@ -100,6 +109,7 @@ class NodeState:
     shapers: set[Shaper] = field(default_factory=set)
     markers: set[Marker] = field(default_factory=set)
     filters: set[str] = field(default_factory=set)
+    rules: set[MarkRule] = field(default_factory=set)
 
     def of_device(self, index: int) -> NodeState:
         """The part that belongs to one interface, its device included."""
@@ -125,11 +135,12 @@ class NodeState:
             self.shapers - other.shapers,
             self.markers - other.markers,
             self.filters - other.filters,
+            self.rules - other.rules,
         )
 
     def __bool__(self) -> bool:
-        sets = (self.devices, self.addresses, self.neighbours, self.routes, self.shapers, self.markers, self.filters)
-        return any(sets)
+        what_hangs_on_ports = (self.devices, self.addresses, self.neighbours, self.routes, self.shapers, self.markers)
+        return any(what_hangs_on_ports) or bool(self.filters or self.rules)
 
     def lines(self, names: Mapping[int, str]) -> list[str]:
         """Each entry as one line that reads like iproute2's output; ``names`` of interfaces by their index."""
@@ -149,6 +160,7 @@ class NodeState:
         out += [f"qdisc {s.kind} {dev(s.ifindex)} rate {s.rate} B/s limit {s.limit} B" for s in sorted(self.shapers)]
         out += [_marker_line(m, dev(m.ifindex)) for m in sorted(self.markers)]
         out += [f"nftables table {name}" for name in sorted(self.filters)]
+        out += [f"rule {r.priority}: fwmark {r.mark:#x} lookup {r.table}" for r in sorted(self.rules)]
         return out
 
 
@@ -171,6 +183,7 @@ def union(parts: Iterable[NodeState]) -> NodeState:
         total.shapers |= part.shapers
         total.markers |= part.markers
         total.filters |= part.filters
+        total.rules |= part.rules
     return total
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
+from aioice import ice
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
-from testbed.errors import BedError, InfrastructureError
+from testbed.errors import InfrastructureError, UsageError
 from testbed.voice.client import signalling
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
@@ -270,46 +272,12 @@ def _soon(work: Coroutine[Any, Any, None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
-async def call(
-    plan: Plan,
-    calls: int,
-    seconds: float,
-    logs: Callable[[int], Logging | None],
-    ready: Callable[[int], None],
-    stop: asyncio.Event,
-) -> list[dict[str, Any]]:
-    """Make calls, hold them for a time or until ``stop``, and tell how each was.
-
-    Args:
-        plan: what each is.
-        calls: how many at once.
-        seconds: from when all are set up or have failed.
-        logs: where rows of each go, by its number.
-        ready: told how many are set up, when it is clear of all.
-        stop: ends them before.
-    """
-    clock = Clock()
-    callers = [Caller(plan, number, logs(number), clock) for number in range(calls)]
-    async with aiohttp.ClientSession() as http:
-        await asyncio.gather(*(_connect(caller, http) for caller in callers))
-        live = [caller for caller in callers if not caller.over.is_set()]
-        ready(len(live))
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait()), asyncio.create_task(_all(live))]
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-        await asyncio.gather(*(caller.close(http) for caller in callers))
-    return [caller.summary() for caller in callers]
-
-
-async def _connect(caller: Caller, http: aiohttp.ClientSession) -> None:
+def only_from(address: str) -> None:
+    """Have all calls of this process take one address of the machine for a candidate. Raises UsageError."""
     try:
-        await caller.connect(http)
-    except BedError as error:
-        caller.error = str(error)
-
-
-async def _all(callers: list[Caller]) -> None:
-    for caller in callers:
-        await caller.over.wait()
+        text = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise UsageError(
+            "this is no address", where="--bind", found=address[:60], expected="such as 192.0.2.1 or 2001:db8::1"
+        ) from None
+    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [text]  # noqa: ARG005

@@ -153,3 +153,26 @@ def test_ctrl_c_ends_a_run_at_once_and_leaves_nothing(lab: Path) -> None:
     assert errors.strip() == "interrupted"
     assert not (lab.parent / "out").exists()
     assert not any(name == f"tiny-{run.pid}" for name in running_fabrics())
+
+
+def test_calls_are_put_on_it_and_told_by_direction_and_plane(lab: Path) -> None:
+    done = call("run", lab, "--calls", "1", "--path", "hashed", "--out", "out", cwd=lab.parent)
+    assert done.returncode in (ExitCode.PASS, ExitCode.UNKNOWN), done.stdout + done.stderr
+    (folder,) = (lab.parent / "out").iterdir()
+    result = read_result(folder / "result.json")
+    scopes = {figure.scope for figure in result.figures if figure.name == "voice_mos"}
+    assert scopes == {"all", "up", "down", "flow call 0 up", "flow call 0 down"}
+    assert result.unexplained_packets == 0
+    assert result.command[-6:-2] == ("--calls", "1", "--path", "hashed")
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert {words[1] for words in told if words[1:2] in (["up"], ["down"])} == {"up", "down"}
+    assert any("packets that came in at h0: plane 0" in line for line in done.stdout.splitlines())
+    assert "call 0" in (folder / "index.html").read_text()
+
+
+def test_calls_on_a_scaled_lab_are_refused_by_name(lab: Path) -> None:
+    lab.write_text(LAB + "link: {rate: 1Gbit/s}\ntime_scale: 10\n")
+    done = call("run", lab, "--calls", "1", "--out", "out", cwd=lab.parent)
+    assert done.returncode == ExitCode.USAGE
+    assert "voice runs at time scale 1 only" in done.stderr
+    assert not (lab.parent / "out").exists()

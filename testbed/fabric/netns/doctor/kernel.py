@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from testbed.errors import BedError, InfrastructureError
-from testbed.fabric.netns import executed, marking, messages, processes
+from testbed.fabric.netns import executed, marking, messages, processes, spread_messages
 from testbed.fabric.netns.client import KeeperClient
 from testbed.fabric.netns.diagnosis import explain_start_failure
 from testbed.fabric.netns.doctor.findings import Finding, Status
 from testbed.fabric.netns.keeper.namespaces import FIRST_FD
-from testbed.fabric.netns.state import Action, Device, Route, Shaper
+from testbed.fabric.netns.state import Action, Device, MarkRule, Route, Shaper
 
 _INDEX, _PEER = 2, 3
 _MTU = 9000
@@ -105,6 +105,13 @@ _PROBES = (
         False,
         "switches do not mark congestion (capability ecn)",
         "use a kernel with nf_tables, its netdev family and egress hook (5.16 or newer), and limit, numgen, objref",
+    ),
+    _Probe(
+        "nftables route",
+        lambda: [*spread_messages.marking("probe", [(bytes(16), 2)], 1), spread_messages.rule(MarkRule(1, 1, 1))],
+        False,
+        "ordinary IPv6 (voice) cannot be sprayed over paths packet by packet (capability spray)",
+        "use a kernel with nf_tables for IPv6, chains of type route, numgen, and IPv6 policy rules",
     ),
     _Probe("netem", lambda: [_netem()], False, "delay and jitter cannot be added to links (capability delay)", _KERNEL),
     _Probe("ifb", lambda: [_ifb()], False, "what arrives on a port cannot be shaped", _KERNEL),
