@@ -101,6 +101,7 @@ class Caller:
                 self._dtls = transceiver.sender.transport
                 self._dtls._handle_rtp_data = self._rtp  # noqa: SLF001
                 self._dtls._handle_rtcp_data = self._rtcp  # noqa: SLF001
+                self._dtls.on("statechange", self._dtls_changed)
                 await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
                 await connected.wait()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -227,16 +228,19 @@ class Caller:
         if self._connection.iceConnectionState == "completed":
             self._step(Step.CHECKED)
 
+    def _dtls_changed(self) -> None:
+        # Where the other side closed DTLS, ICE is as it was; where consent is gone, ICE went first.
+        if self._dtls.state == "closed" and self._dtls.transport.state == "completed":
+            self._ended(End.TOLD)
+
     def _changed(self, connected: asyncio.Event) -> None:
         state = self._connection.connectionState
         if state == "connected":
             self._step(Step.SECURED)
             connected.set()
         elif state in ("failed", "closed"):
-            # DTLS that the other side closed leaves ICE as it was.
-            told = self._dtls is not None and self._dtls.state == "closed"
             silent = self._connection.iceConnectionState in ("failed", "closed")
-            self._ended(End.SILENT if silent else End.TOLD if told else End.FAILED)
+            self._ended(End.SILENT if silent else End.FAILED)
             connected.set()
 
     def _failed(self, error: Exception) -> None:
