@@ -67,7 +67,7 @@ def call(
     if not url.startswith(("http://", "https://")):
         raise UsageError("this is no URL", where="URL", found=url[:60], expected="such as http://192.0.2.1:8080/calls")
     if bind is not None:
-        from testbed.voice.client.caller import only_from
+        from testbed.voice.client.binding import only_from
 
         only_from(bind)
     plan = Plan(url, setup, data=not no_data)

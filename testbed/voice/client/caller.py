@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -15,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-from aioice import ice
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
-from testbed.errors import InfrastructureError, UsageError
+from testbed.errors import InfrastructureError
 from testbed.voice.client import signalling
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
@@ -274,14 +272,3 @@ def _soon(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-
-
-def only_from(address: str) -> None:
-    """Have all calls of this process take one address of the machine for a candidate. Raises UsageError."""
-    try:
-        text = str(ipaddress.ip_address(address))
-    except ValueError:
-        raise UsageError(
-            "this is no address", where="--bind", found=address[:60], expected="such as 192.0.2.1 or 2001:db8::1"
-        ) from None
-    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [text]  # noqa: ARG005
