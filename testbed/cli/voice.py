@@ -85,7 +85,7 @@ async def _calls(plan: Plan, calls: int, seconds: float, log: Path | None) -> li
     import asyncio
     import os
 
-    from testbed.voice.client.caller import call as made
+    from testbed.voice.client.calls import call as made
     from testbed.voice.media.streams import Logging
     from testbed.voice.rtplog import RtpLog
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 from aiortc import RTCPeerConnection, RTCSessionDescription
 
-from testbed.errors import BedError, InfrastructureError
+from testbed.errors import InfrastructureError
 from testbed.voice.client import signalling
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
@@ -99,6 +99,7 @@ class Caller:
                 self._dtls = transceiver.sender.transport
                 self._dtls._handle_rtp_data = self._rtp  # noqa: SLF001
                 self._dtls._handle_rtcp_data = self._rtcp  # noqa: SLF001
+                self._dtls.on("statechange", self._dtls_changed)
                 await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
                 await connected.wait()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -225,16 +226,19 @@ class Caller:
         if self._connection.iceConnectionState == "completed":
             self._step(Step.CHECKED)
 
+    def _dtls_changed(self) -> None:
+        # Where the other side closed DTLS, ICE is as it was; where consent is gone, ICE went first.
+        if self._dtls.state == "closed" and self._dtls.transport.state == "completed":
+            self._ended(End.TOLD)
+
     def _changed(self, connected: asyncio.Event) -> None:
         state = self._connection.connectionState
         if state == "connected":
             self._step(Step.SECURED)
             connected.set()
         elif state in ("failed", "closed"):
-            # DTLS that the other side closed leaves ICE as it was.
-            told = self._dtls is not None and self._dtls.state == "closed"
             silent = self._connection.iceConnectionState in ("failed", "closed")
-            self._ended(End.SILENT if silent else End.TOLD if told else End.FAILED)
+            self._ended(End.SILENT if silent else End.FAILED)
             connected.set()
 
     def _failed(self, error: Exception) -> None:
@@ -268,48 +272,3 @@ def _soon(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-
-
-async def call(
-    plan: Plan,
-    calls: int,
-    seconds: float,
-    logs: Callable[[int], Logging | None],
-    ready: Callable[[int], None],
-    stop: asyncio.Event,
-) -> list[dict[str, Any]]:
-    """Make calls, hold them for a time or until ``stop``, and tell how each was.
-
-    Args:
-        plan: what each is.
-        calls: how many at once.
-        seconds: from when all are set up or have failed.
-        logs: where rows of each go, by its number.
-        ready: told how many are set up, when it is clear of all.
-        stop: ends them before.
-    """
-    clock = Clock()
-    callers = [Caller(plan, number, logs(number), clock) for number in range(calls)]
-    async with aiohttp.ClientSession() as http:
-        await asyncio.gather(*(_connect(caller, http) for caller in callers))
-        live = [caller for caller in callers if not caller.over.is_set()]
-        ready(len(live))
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait()), asyncio.create_task(_all(live))]
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-        await asyncio.gather(*(caller.close(http) for caller in callers))
-    return [caller.summary() for caller in callers]
-
-
-async def _connect(caller: Caller, http: aiohttp.ClientSession) -> None:
-    try:
-        await caller.connect(http)
-    except BedError as error:
-        caller.error = str(error)
-
-
-async def _all(callers: list[Caller]) -> None:
-    for caller in callers:
-        await caller.over.wait()
