@@ -116,7 +116,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if unknown:
         terminalreporter.section("unknown")
         for report in unknown:
-            terminalreporter.line(f"{report.nodeid}: {report.longreprtext.removeprefix(outcomes.UNKNOWN)}")
+            terminalreporter.line(f"{report.nodeid}: {outcomes.text(report).removeprefix(outcomes.UNKNOWN)}")
     not_run = terminalreporter.stats.get("not run", [])
     if not_run:
         terminalreporter.section("not run")

@@ -23,9 +23,14 @@ def category(report: pytest.TestReport) -> Category | None:
     """Category, letter and word of a report with one of these outcomes; None for any other."""
     if report.skipped and reason(report).startswith(NOT_RUN):
         return "not run", "N", ("NOT RUN", {"yellow": True})
-    if report.failed and report.when == "call" and report.longreprtext.startswith(UNKNOWN):
+    if report.failed and report.when == "call" and text(report).startswith(UNKNOWN):
         return "unknown", "U", ("UNKNOWN", {"yellow": True, "bold": True})
     return None
+
+
+def text(report: pytest.TestReport) -> str:
+    """What a report says of its failure, without the worker that xdist puts before it."""
+    return report.longrepr if isinstance(report.longrepr, str) else report.longreprtext
 
 
 def reason(report: pytest.TestReport) -> str:

@@ -50,10 +50,10 @@ class _Test:
         # Every phase carries the properties of the phases before it.
         self.results = [str(value) for name, value in report.user_properties if name == RESULT]
         if report.failed:
-            unknown = report.when == "call" and report.longreprtext.startswith(outcomes.UNKNOWN)
+            unknown = report.when == "call" and outcomes.text(report).startswith(outcomes.UNKNOWN)
             if self.verdict != "fail":
                 self.verdict = "unknown" if unknown else "fail"
-                self.reason = report.longreprtext.removeprefix(outcomes.UNKNOWN) or "failed"
+                self.reason = outcomes.text(report).removeprefix(outcomes.UNKNOWN) or "failed"
         elif report.skipped:
             if hasattr(report, "wasxfail"):
                 self.verdict, self.reason = "pass", f"expected to fail, and did: {report.wasxfail}"

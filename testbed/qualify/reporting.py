@@ -56,7 +56,7 @@ def _outcome(report: pytest.TestReport) -> str:
         return "pass"
     if report.skipped:
         return "not run"
-    return "unknown" if report.longreprtext.startswith(_INFRASTRUCTURE) else "fail"
+    return "unknown" if outcomes.text(report).startswith(_INFRASTRUCTURE) else "fail"
 
 
 def _message(report: pytest.TestReport) -> str:
@@ -65,5 +65,5 @@ def _message(report: pytest.TestReport) -> str:
     if report.skipped:
         return outcomes.reason(report).removeprefix(outcomes.NOT_RUN)
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = str(crash.message) if crash is not None else report.longreprtext
+    text = str(crash.message) if crash is not None else outcomes.text(report)
     return text.removeprefix(outcomes.UNKNOWN).strip()

@@ -332,6 +332,21 @@ def assert_gone(names: set[str]) -> None:
         time.sleep(0.01)  # The poll interval of a wait with a deadline.
 
 
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["here", "on a worker"])
+def test_a_test_may_say_that_it_cannot_tell(suite: pytest.Pytester, workers: list[str]) -> None:
+    suite.makepyfile(
+        """
+        from testbed.pytest_plugin import unknown
+
+        def test_cannot_tell():
+            unknown("the machine was in the way")
+        """
+    )
+    result = run(suite, *workers)
+    result.stdout.fnmatch_lines(["*::test_cannot_tell: the machine was in the way", "*1 unknown in *"])
+    assert result.ret == 1
+
+
 @pytest.mark.alone
 def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) -> None:
     suite.makepyfile(
