@@ -101,6 +101,7 @@ def more(fabric: NetnsFabric, before: dict[tuple[str, str], int]) -> dict[tuple[
     return {port: count - before[port] for port, count in marked(fabric).items() if count != before[port]}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("capable", [ECT0, ECT1])
 def test_a_flow_of_more_than_the_rate_is_marked_and_every_mark_is_counted(fabric: NetnsFabric, capable: int) -> None:
     before = marked(fabric)
