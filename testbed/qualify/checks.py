@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from testbed.experiment.capacity import surviving_capacity
 from testbed.fabric.protocols import Fabric
 from testbed.faults.scope import Outage
 from testbed.lab import Link, Tier
 from testbed.measure.failover import placed_goodput
+from testbed.pytest_plugin.outcomes import NOT_RUN
 from testbed.pytest_plugin.showing import Showing
 from testbed.record import Event
 from testbed.traffic.mrc.transfers import MrcTransfers
+
+#: What one processor carries of MRC over two switches, both ends included, with much to spare.
+MOST_BPS = 1e9
 
 
 def across(fabric: Fabric) -> tuple[str, str]:
@@ -75,3 +82,16 @@ def mean_goodput(flows: MrcTransfers, flow: int | None = None) -> float:
         return 0.0
     duration_ns = int(sent["t_ns"].max() - sent["t_ns"].min())
     return float(arrivals["bytes"][placed].sum()) * 8e9 / max(duration_ns, 1)
+
+
+def room_for_every_host(fabric: Fabric) -> None:
+    """End a test as not run where every host at full rate is more than this machine's processors carry."""
+    lab, processors = fabric.lab, len(os.sched_getaffinity(0))
+    if lab.emulated_rate is None:
+        return
+    offered = lab.emulated_rate * lab.planes * len(lab.topology.hosts)
+    if offered > MOST_BPS * processors:
+        pytest.skip(
+            f"{NOT_RUN}all hosts at full rate are {offered / 1e9:.3g} Gbit/s, {processors} processors carry some "
+            f"{MOST_BPS * processors / 1e9:.3g}; remedy: a lab with a larger time scale, such as --lab paper-c"
+        )

@@ -11,7 +11,7 @@ from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
 from testbed.pytest_plugin import Showing, unknown
-from testbed.qualify.checks import across, core_links, line_rate, mean_goodput, nothing_failed
+from testbed.qualify.checks import across, core_links, line_rate, mean_goodput, nothing_failed, room_for_every_host
 from testbed.traffic.mrc.settings import roce_like, settings_for
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
@@ -60,6 +60,7 @@ def test_an_incast_leaves_a_victim_alone(fabric: Fabric, traffic: Traffic, shown
 
     Point 10. The senders are as many as the lab has hosts for.
     """
+    room_for_every_host(fabric)
     crowd = traffic.mrc("incast", **FULL)  # type: ignore[arg-type]
     victim = len(crowd.pairs) - 1
     alone = mean_goodput(ran(traffic.mrc([crowd.pairs[victim]], **FULL), 1.0))  # type: ignore[arg-type]

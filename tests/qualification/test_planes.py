@@ -9,7 +9,7 @@ import pytest
 
 from testbed.fabric.protocols import Fabric
 from testbed.pytest_plugin import Measure, Showing
-from testbed.qualify.checks import across, line_rate, mean_goodput, nothing_failed
+from testbed.qualify.checks import across, line_rate, mean_goodput, nothing_failed, room_for_every_host
 from testbed.traffic.workloads import Traffic
 
 pytestmark = pytest.mark.alone
@@ -71,6 +71,7 @@ def test_every_pair_of_a_permutation_gets_its_share(fabric: Fabric, traffic: Tra
 
     97.5%, of a rate in which headers count; of what the header leaves we ask 90% of the slowest flow.
     """
+    room_for_every_host(fabric)
     flows = traffic.mrc("permutation", message=256 * 1024, depth=4)
     with flows.running():
         flows.go_on_for(1.5)
