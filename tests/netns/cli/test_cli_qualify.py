@@ -91,7 +91,15 @@ def test_no_fabric_is_left_behind(tmp_path: Path, how: signal.Signals) -> None:
     name = f"left-{how.name.lower()}"
     (tmp_path / "left.yaml").write_text(LAB.replace("small", name))
     argv = [sys.executable, "-m", "testbed.cli", "qualify", "corruption", "--lab", "left.yaml", "--repeat", "1"]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True) as process:
+    with subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+        # Whoever started the tests may ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stderr is not None
         wait_until(lambda: any(name in fabric for fabric in running_fabrics()), "no fabric came up", 60.0)
         process.send_signal(how)

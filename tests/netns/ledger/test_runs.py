@@ -111,6 +111,8 @@ def test_what_a_fault_of_another_process_dropped_is_told_when_it_is_over(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            # Whoever started the tests may ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process:
             assert process.stdout is not None
             assert any(line.strip() == "rule in force" for line in process.stdout)

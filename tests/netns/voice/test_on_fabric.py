@@ -192,7 +192,7 @@ def test_an_address_that_two_relays_share_is_moved_in_mid_call(voices: NetnsFabr
 
 
 SCRIPT = """
-trap 'echo hung up >&2; kill $!; exit 0' HUP
+trap 'echo told to stop >&2; kill $!; exit 0' USR1
 "$0" -m testbed.cli relay run --listen "$VOICE_LISTEN" --internal "$VOICE_INTERNAL" --table "$VOICE_TABLE" \
   --keys "$VOICE_KEYS" --store "$VOICE_STORE" --no-pin --drain 0s &
 wait
@@ -201,7 +201,7 @@ wait
 
 def test_another_relay_takes_the_place_of_ours_by_the_lab_file(up: BringUp) -> None:
     role = {"argv": ["sh", "-c", SCRIPT, sys.executable], "host": "h2", "ready": {"port": 3478}}
-    role |= {"stop": {"signal": "HUP", "grace": "5s"}}
+    role |= {"stop": {"signal": "USR1", "grace": "5s"}}
     fabric = up(LAB + "roles:\n  relay: " + json.dumps(role) + "\n")
     calls = Traffic(fabric).voice(1, store=False)
     assert calls.places.relays == ("h2",)
@@ -211,7 +211,7 @@ def test_another_relay_takes_the_place_of_ours_by_the_lab_file(up: BringUp) -> N
         (relay,) = calls.relays.values()
         assert relay.argv[0] == "sh"
         heard_lately(calls)
-    assert (relay.poll(), "hung up" in relay.output()) == (0, True), "stopped as the lab says"
+    assert (relay.poll(), "told to stop" in relay.output()) == (0, True), "stopped as the lab says"
     assert_whole(measure_voice(fabric.lab, calls), 1)
     assert_nothing_left(fabric)
 
