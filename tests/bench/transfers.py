@@ -32,7 +32,7 @@ def measure(options: Options) -> Section:
         return tuple(values[math.ceil(0.95 * len(values)) - 1] for values in known)
 
     # A machine that breaks goodput without any fault decides the failover that is longer than its limit.
-    broken = any(value != 0 for value in p95("failover_undisturbed"))
+    broken = any(0 < value < math.inf for value in p95("failover_undisturbed"))
     failover_unknown = unknown or (
         "goodput breaks without a fault, too" if broken and statistics.median(p95("failover")) > limit_s else ""
     )
