@@ -17,12 +17,15 @@ class Pressure:
         cpu_some_s: time in which some task waited for a processor (PSI).
         cpu_full_s: time in which all tasks waited for one (PSI).
         cpu_headroom: share of all processor time left idle, 0 to 1.
+        cpu_paused_s: time in which processors stood still (:mod:`testbed.pauses`), added up over them; None where
+            nobody watched.
     """
 
     elapsed_s: float
     cpu_some_s: float | None
     cpu_full_s: float | None
     cpu_headroom: float | None
+    cpu_paused_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,7 @@ class PressureRecord(Part):
     cpu_some_s: Annotated[float | None, Field(ge=0, description="Some task waited for a CPU (PSI).")] = None
     cpu_full_s: Annotated[float | None, Field(ge=0, description="All tasks waited for a CPU (PSI).")] = None
     cpu_headroom: Annotated[float | None, Field(ge=0, le=1, description="Share of CPU time left idle.")] = None
+    cpu_paused_s: Annotated[float | None, Field(ge=0, description="CPUs stood still, added up over them.")] = None
 
     @classmethod
     def of(cls, pressure: Pressure) -> Self:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import eq, ge, le
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FIGURE = "testbed figure"
 #: An endpoint that waited for a processor for more of the time than this decides nothing by its rates and times.
 STARVED_MOST = 0.05
-#: Neither does a machine of whose time its hypervisor took more than this.
-STOLEN_MOST = 0.02
+#: Neither does a machine whose processors stood still for more of the time than this.
+STOOD_STILL_MOST = 0.01
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {"<=": le, ">=": ge, "==": eq}
 
@@ -59,7 +59,6 @@ class Showing:
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
-        self._ticks = _ticks()
 
     def told(self, name: str, value: float | None, unit: str) -> None:
         """A figure without a limit."""
@@ -127,17 +126,8 @@ class Showing:
         host, share = max(outcome.starved.items(), key=lambda each: each[1], default=("", 0.0))
         if share > STARVED_MOST:
             return f"the endpoint of {host} had no processor for {share:.0%} of the time in which it could have run"
-        stolen, everything = (now - before for now, before in zip(_ticks(), self._ticks, strict=True))
-        if everything and stolen / everything > STOLEN_MOST:
-            return f"the hypervisor took {stolen / everything:.0%} of this machine's time"
+        paused_s, processors = outcome.pressure.cpu_paused_s or 0.0, len(os.sched_getaffinity(0))
+        still = paused_s / outcome.pressure.elapsed_s / processors
+        if still > STOOD_STILL_MOST:
+            return f"this machine's processors stood still for {still:.1%} of the time"
         return ""
-
-
-def _ticks() -> tuple[int, int]:
-    """Ticks that the hypervisor took, and all ticks, guests not counted twice; zeros where the kernel does not tell."""
-    try:
-        words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
-        ticks = [int(word) for word in words]
-    except (OSError, ValueError):
-        return 0, 0
-    return (ticks[7], sum(ticks)) if len(ticks) == 8 else (0, 0)

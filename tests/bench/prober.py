@@ -52,7 +52,7 @@ def measure(options: Options) -> Section:
         ),
     )
     about = (
-        f"four planes shaped to 25 Mbit/s, one pair, one QP, messages of 256 KiB; {with_it[0]['rate']:.0f} probes/s; "
+        f"four planes shaped to 16 Mbit/s, one pair, one QP, messages of 256 KiB; {with_it[0]['rate']:.0f} probes/s; "
         f"{seconds:.0f} s a run"
     )
     return Section("prober", about, figures)

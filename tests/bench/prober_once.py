@@ -14,7 +14,7 @@ from testbed.fabric.netns.syscalls import set_parent_death_signal
 from testbed.lab import Lab
 from testbed.traffic.workloads import Traffic
 
-#: One pair over four planes of 25 Mbit/s: two processors are at most half busy with it.
+#: One pair over four planes of 16 Mbit/s: two processors are at most half busy with it.
 LAB = """
 name: prober-bench
 planes: 4
@@ -22,7 +22,7 @@ t0_per_plane: 2
 t1_per_plane: 2
 hosts_per_t0: 2
 link: {rate: 100Gbit/s, mtu: 9000}
-time_scale: 4000
+time_scale: 6250
 """
 PAIR = ("h0", "h2")
 MESSAGE = 256 * 1024

@@ -8,15 +8,19 @@ import random
 import sys
 from typing import Any
 
+from testbed.experiment.calm import calm_beside, overworked
 from testbed.experiment.transfers import TransfersMeasured, measure_transfers
 from testbed.fabric.netns.fabric import NetnsFabric, bring_up
 from testbed.fabric.netns.syscalls import set_parent_death_signal
 from testbed.faults.catalogue import Faults
+from testbed.faults.scope import FaultScope
 from testbed.lab import Lab
 from testbed.traffic.workloads import Traffic
 
 _MESSAGE = 1 << 20
 _SETTLED_S, _BETWEEN_S = 1.0, 0.15
+#: Three unloaded round trips are less.
+BACK_S = 0.020
 
 
 def main() -> int:
@@ -24,9 +28,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--reboots", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--slower", type=int, required=True, help="times the lab's time scale")
     arguments = parser.parse_args()
     set_parent_death_signal()
     lab = Lab.load("laptop")
+    lab = lab.model_copy(update={"time_scale": lab.time_scale * arguments.slower})
     with bring_up(lab) as fabric:
         rounds = [_round(fabric, seed, arguments.reboots, arguments.seconds) for seed in range(arguments.rounds)]
     json.dump(rounds, sys.stdout)
@@ -45,17 +51,21 @@ def _round(fabric: NetnsFabric, seed: int, reboots: int, seconds: float) -> dict
     ceiling = lab.planes * lab.emulated_rate * flows.payload_share
     flows = traffic.mrc(pair, message=_MESSAGE)
     rng = random.Random(seed)
-    scopes = []
+    scopes, calm = list[FaultScope](), list[bool]()
     with flows.running():
         flows.go_on_for(_SETTLED_S)
-        for _ in range(reboots):
+        while sum(calm) < reboots and len(calm) < 2 * reboots:
             with faults.reboot(f"p{rng.randrange(lab.planes)}-t1-{rng.randrange(lab.t1_per_plane)}") as reboot:
                 reboot.wait("forwarding")
             scopes.append(reboot)
             flows.go_on_for(_BETWEEN_S)
+            calm.append(calm_beside(flows, reboot, BACK_S))
     shaken = measure_transfers(lab, flows, scopes)
     return {
         "limited_by": steady.unknown_because or shaken.unknown_because,
+        "calm": calm,
+        "overworked": overworked(flows),
+        "busy": max(flows.outcome.busy.values()),
         "rate": steady.value("goodput") / ceiling,
         "imbalance": steady.value("plane_imbalance"),
         "reordered": steady.value("reordered_ratio"),

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from testbed.experiment.calm import calm_beside, calm_between, overworked
 from testbed.experiment.capacity import surviving_capacity
 from testbed.experiment.transfers import TransfersMeasured
 from testbed.fabric.protocols import Fabric
 from testbed.faults.catalogue import Faults
+from testbed.faults.scope import FaultScope
 from testbed.lab import Lab, Tier
 from testbed.measure.failover import placed_goodput
 from testbed.pytest_plugin import Measure, unknown
@@ -22,16 +24,15 @@ from testbed.traffic.workloads import Traffic
 pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
-REBOOTS = 20
+#: So many T1 reboots in calm moments of the machine decide, of so many at most.
+REBOOTS, MOST_REBOOTS = 20, 40
 #: max(3 x unloaded round trip, 20 ms): the round trip of an idle laptop fabric is below 2 ms.
 LIMIT_S = 0.020
 #: After the first messages windows and round trips are settled, and the goodput of before a fault is known.
 SETTLED_S = 1.0
 #: A steady rate is judged in windows of this length.
 STEADY_WINDOW_NS = 50_000_000
-#: What breaks goodput for milliseconds shows in windows of this length, from so long after the first packet on.
-FINE_WINDOW_NS = 5_000_000
-WARM_NS = 300_000_000
+FEWEST_STEADY = 3
 
 
 def header_limited(lab: Lab, measured: TransfersMeasured) -> float:
@@ -48,29 +49,14 @@ def assert_nothing_failed(measured: TransfersMeasured) -> None:
     assert measured.value("mismatches") == 0, "\n".join(measured.reasons)
 
 
-def assert_failed_over(measured: TransfersMeasured, failover_s: float, of: object = "") -> None:
-    """Failover within its limit; a longer one is unknown where the machine breaks goodput without a fault, too."""
-    undisturbed = measured.figure("failover_undisturbed")
-    # Where nothing is known of it, as when EVs never come back, the failure stands.
-    if failover_s > LIMIT_S and undisturbed.value:
-        unknown(f"failover {failover_s:g} s {of}; without a fault {undisturbed.value} s: {undisturbed.note}")
-    assert failover_s <= LIMIT_S, f"{of}; without a fault {undisturbed.value} s: {undisturbed.note}"
-
-
 def steady(flows: MrcTransfers, begin_ns: int, end_ns: int) -> npt.NDArray[np.float64]:
-    """Goodput in windows of 50 ms, bit/s; at least 3 of them."""
-    found = placed_goodput(flows.outcome.arrivals, origin_ns=begin_ns, window_ns=STEADY_WINDOW_NS, end_ns=end_ns)
-    assert len(found.bps) >= 3
-    return found.bps
-
-
-def ask_the_machine(flows: MrcTransfers, fault_ns: int, line: float, found: str) -> None:
-    """End the test as unknown where something broke goodput before the fault, too, be it for milliseconds."""
-    began = int(flows.outcome.arrivals["t_ns"].min()) + WARM_NS
-    fine = placed_goodput(flows.outcome.arrivals, origin_ns=began, window_ns=FINE_WINDOW_NS, end_ns=fault_ns).bps / line
-    assert len(fine) >= 100
-    if (fine < 0.9).any():
-        unknown(f"{found}; without a fault {(fine < 0.9).sum()} of {len(fine)} windows of 5 ms are below 90%")
+    """Goodput in windows of 50 ms in which the machine did not stand still, bit/s: at least 3, or it is unknown."""
+    found = placed_goodput(flows.outcome.arrivals, origin_ns=begin_ns, window_ns=STEADY_WINDOW_NS, end_ns=end_ns).bps
+    begins = begin_ns + STEADY_WINDOW_NS * np.arange(found.size)
+    calm = [calm_between(flows, int(begin), int(begin) + STEADY_WINDOW_NS) for begin in begins]
+    if sum(calm) < FEWEST_STEADY:
+        unknown(f"in {found.size - sum(calm)} of {found.size} windows of 50 ms the machine's processors stood still")
+    return np.asarray(found[calm])
 
 
 def across(fabric: Fabric) -> tuple[str, str]:
@@ -97,32 +83,38 @@ def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, meas
 def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
     """Paper §4: a dip at the onset only; the reboot itself has no effect.
 
-    Of 20 reboots no message fails. In 95% of them the sender has named a dead EV within 20 ms, and goodput is back at
-    90% of what the surviving paths can carry, in windows of 5 ms, within 20 ms of the first packet lost. Nearly
-    all that is sent again was lost.
+    No message fails. Of 20 reboots the sender has named a dead EV within 20 ms in 95%, and goodput is back at 90% of
+    what the surviving paths can carry, in windows of 5 ms, within 20 ms of the first packet lost. Nearly all that is
+    sent again was lost. Reboots beside which the machine itself stood still are not among the 20.
     """
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
     t1s = sorted({node for path in flows.paths for node in path.nodes if fabric.lab.topology.tier(node) is Tier.T1})
-    chosen = random.Random(flows.seed).choices(t1s, k=REBOOTS)
-    reboots = []
+    draw = random.Random(flows.seed)
+    reboots, decide = list[FaultScope](), 0
     with flows.running():
         flows.go_on_for(SETTLED_S)
-        for switch in chosen:
-            with faults.reboot(switch) as reboot:
+        while decide < REBOOTS and len(reboots) < MOST_REBOOTS:
+            with faults.reboot(draw.choice(t1s)) as reboot:
                 reboot.wait("forwarding")
-            reboots.append(reboot)
             flows.go_on_for(0.15)
+            reboots.append(reboot)
+            decide += calm_beside(flows, reboot, LIMIT_S)
     measured = measure(flows, *reboots)
     assert_nothing_failed(measured)
-    assert measured.value("lost") >= REBOOTS
+    assert measured.value("lost") >= len(reboots)
     again = flows.outcome.counters["duplicate_request"]
     assert again <= 0.05 * measured.value("lost"), f"{again} packets that had arrived were sent again"
+    if decide < REBOOTS:
+        unknown(f"beside {len(reboots) - decide} of {len(reboots)} reboots the machine's processors stood still")
     for name in ("failover", "detect"):
-        times = sorted(figure.value for figure in measured.figures if figure.name == name and figure.value is not None)
+        every = [figure.value for figure in measured.figures if figure.name == name]
+        assert len(every) == len(reboots)
+        found = [value for value, reboot in zip(every, reboots, strict=True) if calm_beside(flows, reboot, LIMIT_S)]
+        times = sorted(value for value in found if value is not None)
         assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
         p95 = times[math.ceil(0.95 * REBOOTS) - 1]
-        if name == "failover":
-            assert_failed_over(measured, p95, times)
+        if p95 > LIMIT_S and overworked(flows):
+            unknown(f"{name}: {times}; but {overworked(flows)}")
         assert p95 <= LIMIT_S, f"{name}: {times}"
 
 
@@ -130,14 +122,24 @@ def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Fa
 def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
     """Paper §4: one of eight planes, steadily, and all of them again afterwards."""
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
+    reboots = list[FaultScope]()
     with flows.running():
         flows.go_on_for(SETTLED_S)
-        with faults.reboot(fabric.t0(carrying=flows)) as reboot:
-            reboot.wait("forwarding")
-        flows.go_on_for(1.0)
-    measured = measure(flows, reboot)
+        while not reboots or (not calm_beside(flows, reboots[-1], LIMIT_S) and len(reboots) < 5):
+            with faults.reboot(fabric.t0(carrying=flows)) as reboot:
+                reboot.wait("forwarding")
+            flows.go_on_for(1.0)
+            reboots.append(reboot)
+    measured = measure(flows, *reboots)
     assert_nothing_failed(measured)
-    assert_failed_over(measured, measured.value("failover"))
+    if not calm_beside(flows, reboot, LIMIT_S):
+        unknown(f"beside each of {len(reboots)} reboots the machine's processors stood still")
+    failovers = [figure.value for figure in measured.figures if figure.name == "failover"]
+    assert len(failovers) == len(reboots)
+    assert failovers[-1] is not None
+    if failovers[-1] > LIMIT_S and overworked(flows):
+        unknown(f"failover {failovers[-1]:g} s; but {overworked(flows)}")
+    assert failovers[-1] <= LIMIT_S
     assert measured.value("restore") <= 0.5
     (outage,) = reboot.outages()
     all_planes = header_limited(fabric.lab, measured)
@@ -145,8 +147,6 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
     settled = outage.start_hi + round(LIMIT_S * 1e9)
     assert left == pytest.approx(all_planes * 7 / 8)
     steps = steady(flows, settled, outage.end_lo) / left
-    if (steps < 0.95).any():
-        ask_the_machine(flows, outage.start_lo, all_planes, f"of {left:.4g} bit/s: {steps}")
     assert (steps >= 0.95).all(), f"of {left:.4g} bit/s: {steps}"
     assert (steps <= 1.02).all(), f"of {left:.4g} bit/s: {steps}"
 
@@ -177,8 +177,6 @@ def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
     assert measured.value("lost") <= 0.005 * len(flows.outcome.samples.sent)
     line = header_limited(fabric.lab, measured)
     steps = steady(flows, began.t_ns, ended.t_ns) / line
-    if (steps < 0.95).any():
-        ask_the_machine(flows, began.t_ns, line, f"of {line:.4g} bit/s: {steps}")
     assert (steps >= 0.95).all(), f"of {line:.4g} bit/s: {steps}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.mrc.rows import EvCause, EvState
+from testbed.pauses import PauseArray
 from testbed.pressure import Pressure
 from testbed.record import ClockReading, Event
 from testbed.samples import ArrivalArray, FlowMessages, SampleFlag, Samples, SentArray
@@ -39,6 +40,8 @@ class TransferOutcome:
         counters: all NICs', added up.
         pressure: what the machine had left meanwhile.
         starved: host → share of the time in which its endpoint could have run and had no processor.
+        busy: host → processor time of its endpoint over the time that passed, waiting for one included.
+        pauses: when processors stood still meanwhile; None where nobody watched.
         limited_by: why the machine and not the fabric decided the figures; empty where it did not.
     """
 
@@ -55,6 +58,8 @@ class TransferOutcome:
     counters: Mapping[str, int]
     pressure: Pressure
     starved: Mapping[str, float]
+    busy: Mapping[str, float]
+    pauses: PauseArray | None
     limited_by: str
 
     @property
@@ -106,6 +111,8 @@ def collect(left: Collected, names: tuple[str, ...], pairs: Sequence[Pair], grac
         counters=left.counters,
         pressure=left.pressure,
         starved=left.starved,
+        busy=left.busy,
+        pauses=left.pauses,
         limited_by=_limited_by(drops, left.starved),
     )
 

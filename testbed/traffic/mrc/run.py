@@ -17,6 +17,7 @@ from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import Fabric, Process
 from testbed.mrc.datapath.plan import SharedFds
 from testbed.mrc.datapath.shared import NicFiles
+from testbed.pauses import PauseArray, PauseWatch, stood_still_ns
 from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading
 from testbed.traffic.mrc.plan import TransferPlan
@@ -27,7 +28,7 @@ _SHARED_FDS = SharedFds(counters=12, events=13, sent=14, arrivals=15)
 _START_S = 30.0
 _STOP_S = 10.0
 _POLL_S = 0.005
-_STARVED = "process_starved_ns"
+_STARVED, _WORKED = "process_starved_ns", "mrc_cpu_ns"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Collected:
         clock: readings at start and end.
         pressure: what the machine had left meanwhile.
         starved: host → share of the time in which its endpoint could have run and had no processor.
+        busy: host → processor time of its endpoint over the time that passed, waiting for one included.
+        pauses: when processors stood still meanwhile; None where nobody watched.
     """
 
     reports: Mapping[str, Any]
@@ -53,6 +56,8 @@ class Collected:
     clock: tuple[ClockReading, ClockReading]
     pressure: Pressure
     starved: Mapping[str, float]
+    busy: Mapping[str, float]
+    pauses: PauseArray | None
 
 
 class _Agent:
@@ -196,13 +201,16 @@ class TransferRun:
         self._agents: dict[str, _Agent] = {}
         self._killed: set[str] = set()
         self._begun: tuple[ClockReading, PressureReading] | None = None
-        self._starved_ns: dict[str, int] = {}
+        self._before: Mapping[str, Mapping[str, int]] = {}
+        self._watch = PauseWatch()
 
     def __enter__(self) -> Self:
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.ExitStack() as rest:
+            rest.callback(self._watch.__exit__, None, None, None)
             for agent in self._agents.values():
                 rest.callback(agent.close)
 
@@ -223,12 +231,23 @@ class TransferRun:
             agent.tell("connect " + json.dumps({flow: others[flow] for flow in own}))
         _lines(self._agents, deadline, "that it is connected")
         self._begun = ClockReading.take(), PressureReading.take()
-        self._starved_ns = self._starved()
+        self._before = self._all_counters()
         for agent in self._agents.values():
             agent.tell("start")
 
-    def _starved(self) -> dict[str, int]:
-        return {host: agent.files.counters.read().get(_STARVED, 0) for host, agent in self._agents.items()}
+    def _all_counters(self) -> dict[str, dict[str, int]]:
+        return {host: agent.files.counters.read() for host, agent in self._agents.items()}
+
+    def _shares(self, counters: Mapping[str, Mapping[str, int]], name: str, elapsed_s: float) -> dict[str, float]:
+        """Host → what a counter of nanoseconds grew by, over the time that passed."""
+        return {
+            host: (now.get(name, 0) - self._before[host].get(name, 0)) * 1e-9 / elapsed_s
+            for host, now in counters.items()
+        }
+
+    def pauses(self) -> PauseArray | None:
+        """When processors stood still so far; None where nobody watches."""
+        return self._watch.so_far()
 
     def counter(self, name: str) -> int:
         """A counter, added up over all hosts, as it is now; 0 for one that nobody has counted yet."""
@@ -281,10 +300,13 @@ class TransferRun:
             agent.tell("stop")
         deadline = time.monotonic() + grace_s + _STOP_S
         reports = {host: json.loads(line) for host, line in _lines(alive, deadline, "how it ended").items()}
-        used = PressureReading.take().since(pressure)
-        starved = {
-            host: (value - self._starved_ns[host]) * 1e-9 / used.elapsed_s for host, value in self._starved().items()
-        }
+        used, pauses = PressureReading.take().since(pressure), self.pauses()
+        if pauses is not None:
+            paused_ns = stood_still_ns(pauses, clock.realtime_ns, time.time_ns())
+            used = replace(used, cpu_paused_s=paused_ns * 1e-9)
+        worked = self._all_counters()
+        starved = self._shares(worked, _STARVED, used.elapsed_s)
+        busy = {host: share + starved[host] for host, share in self._shares(worked, _WORKED, used.elapsed_s).items()}
         for agent in alive.values():
             agent.tell("end")
         for agent in alive.values():
@@ -297,7 +319,7 @@ class TransferRun:
                     found=agent.process.output()[-2000:],
                 )
         counters: dict[str, int] = {}
-        counters_of = {host: agent.files.counters.read() for host, agent in self._agents.items()}
+        counters_of = self._all_counters()
         for found in counters_of.values():
             for name, value in found.items():
                 counters[name] = counters.get(name, 0) + value
@@ -311,4 +333,6 @@ class TransferRun:
             clock=(clock, ClockReading.take()),
             pressure=used,
             starved=starved,
+            busy=busy,
+            pauses=pauses,
         )

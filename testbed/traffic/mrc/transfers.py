@@ -13,6 +13,7 @@ from testbed.fabric.protocols import Fabric
 from testbed.mrc.datapath.plan import NicPlan
 from testbed.mrc.settings import Settings
 from testbed.mrc.wire import table
+from testbed.pauses import PauseArray
 from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.mrc.counting import SMALLEST, host_traffic
@@ -141,6 +142,14 @@ class MrcTransfers:
         if self._counted is None:
             raise UsageError("these transfers have not finished yet", remedy="measure after `with flows.running():`")
         return self._counted
+
+    @property
+    def pauses(self) -> PauseArray | None:
+        """When the machine's processors stood still, so far or in the finished run; None where nobody watched.
+
+        Raises UsageError before either.
+        """
+        return self.outcome.pauses if self._run is None else self._run.pauses()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[MrcTransfers]:
