@@ -59,6 +59,14 @@ def steady(flows: MrcTransfers, begin_ns: int, end_ns: int) -> npt.NDArray[np.fl
     return np.asarray(found[calm])
 
 
+def assert_held(flows: MrcTransfers, steps: npt.NDArray[np.float64], rate: float) -> None:
+    """Each window at 95% of a rate; unknown where it is not and an endpoint had no time to spare."""
+    held = bool((steps >= 0.95).all())
+    if not held and overworked(flows):
+        unknown(f"of {rate:.4g} bit/s: {steps}; but {overworked(flows)}")
+    assert held, f"of {rate:.4g} bit/s: {steps}"
+
+
 def across(fabric: Fabric) -> tuple[str, str]:
     """A pair of hosts that needs a T1."""
     hosts = fabric.lab.topology.hosts
@@ -147,7 +155,7 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
     settled = outage.start_hi + round(LIMIT_S * 1e9)
     assert left == pytest.approx(all_planes * 7 / 8)
     steps = steady(flows, settled, outage.end_lo) / left
-    assert (steps >= 0.95).all(), f"of {left:.4g} bit/s: {steps}"
+    assert_held(flows, steps, left)
     assert (steps <= 1.02).all(), f"of {left:.4g} bit/s: {steps}"
 
 
@@ -177,7 +185,7 @@ def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
     assert measured.value("lost") <= 0.005 * len(flows.outcome.samples.sent)
     line = header_limited(fabric.lab, measured)
     steps = steady(flows, began.t_ns, ended.t_ns) / line
-    assert (steps >= 0.95).all(), f"of {line:.4g} bit/s: {steps}"
+    assert_held(flows, steps, line)
 
 
 @pytest.mark.requires("link-down")
