@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.kernel import inside, open_sender, open_silencer, precise_timers
-from testbed.mrc.datapath.display import Display
+from testbed.mrc.datapath.display import IDLE_NS, Display
 from testbed.mrc.datapath.outlet import Outlet
 from testbed.mrc.datapath.pacing import FULL, GATHER_NS, Pacing
 from testbed.mrc.datapath.plan import ADDRESS_BYTES, NicPlan, packed_address
@@ -33,6 +33,8 @@ from testbed.mrc.rows import Rows
 from testbed.mrc.wire.codec import ControlEncoder, Decoder, Payloads, WriteEncoder
 from testbed.mrc.wire.table import load
 
+#: A round with so many packets is one of many: showing counters between any two of them would take 5% of the time.
+_LOADED = 16
 #: Beyond every 24-bit number.
 _NO_QP = 1 << 24
 
@@ -103,6 +105,7 @@ class SoftNic:
             self._undo = undo.pop_all()
         self._pacing = Pacing()
         self._changed = True  # since it was last shown
+        self._loaded = False
         self._pressed = False
         self._numbers: list[int] = []  # of queue pairs, by their index
         self._peer_addresses: list[bytes] = []
@@ -237,6 +240,7 @@ class SoftNic:
         self._look_at_fill()
         sent = self._sender.step()
         self._changed |= received + sent > 0
+        self._loaded = received + sent >= _LOADED
         now = time.monotonic_ns()
         if not self._display.due_in(now, idle=False):
             self.show()
@@ -289,6 +293,9 @@ class SoftNic:
         if due is not None:
             wait_ns = min(wait_ns, due - now)
         if wait_ns > 0 and self._changed:
+            if self._loaded:
+                # The next packets will not be long; if none come, the next round shows what there is.
+                return max(min(wait_ns, IDLE_NS), 0)
             left = self._display.due_in(now, idle=True)
             if not left:
                 self.show()
