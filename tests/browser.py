@@ -17,13 +17,20 @@ from selenium.webdriver.chrome.service import Service
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def programs() -> tuple[str, str] | None:
+    """The browser and its driver; None where one of them is missing."""
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    return None if program is None or driver is None else (program, driver)
+
+
 @contextmanager
 def browser(size: str = "1280,900", *, script: bool = True, dark: bool = False) -> Iterator[webdriver.Chrome]:
     """A browser of the test's own. Skips the test where there is none."""
-    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
+    found = programs()
+    if found is None:
         pytest.skip("not run: no Chromium with its driver. On Debian: apt install chromium chromium-driver")
+    program, driver = found
     options = Options()
     options.binary_location = program
     flags = ["headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"]

@@ -28,7 +28,7 @@ _QUIET = (
     "--no-first-run",
     "--hide-scrollbars",
 )
-_MOST_BYTES = 300_000
+_MOST_BYTES = 150_000
 _SECONDS = 60
 
 
@@ -57,7 +57,7 @@ def take_picture(page: Path, picture: Path, size: str) -> None:
         raise InfrastructureError("the browser did not draw the page", where=browser, found=found)
     if picture.stat().st_size > _MOST_BYTES:
         raise InfrastructureError(
-            "the picture is too large for the README",
+            "the picture is too large for the documentation",
             where=str(picture),
             found=f"{picture.stat().st_size} bytes",
             expected=f"at most {_MOST_BYTES} bytes",

@@ -15,6 +15,13 @@ _MOST_SHOWN: Final = 120
 #: Conditions compared of one run: a lab with an inventory of hundreds of devices, and room to spare.
 MOST_CONDITIONS: Final = 20_000
 ABSENT: Final = "–"
+#: First words of conditions that are no facts, in the order in which they are told after these.
+_ORDER: Final = (
+    {"lab", "labs", "realised"},
+    {"testbed", "kernel", "machine", "runner", "python"},
+    {"package"},
+    {"seed"},
+)
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,18 @@ class Since:
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Change]:
-    """What differs, in the order of the names."""
+    """What differs: facts such as a firmware first, then the lab, versions and the machine, packages, seeds."""
     return [
         Change(name, before.get(name, ABSENT), now.get(name, ABSENT))
-        for name in sorted(before.keys() | now.keys())
+        for name in sorted(before.keys() | now.keys(), key=lambda name: (_rank(name), name))
         if before.get(name, ABSENT) != now.get(name, ABSENT)
     ]
+
+
+def _rank(name: str) -> int:
+    """What a person asks for first; facts are whatever was given a name of its own."""
+    word = name.partition(" ")[0]
+    return next((rank for rank, words in enumerate(_ORDER, 1) if word in words), 0)
 
 
 def _common(record: Result | RunRecord) -> dict[str, str]:

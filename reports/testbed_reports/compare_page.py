@@ -13,7 +13,8 @@ from rich.text import Text
 from testbed.measure.result_parts import Verdict
 from testbed_reports.comparison import Comparison, Figures, Moved, Pair, moved
 from testbed_reports.display import SIGNS, count, figure_text, title
-from testbed_reports.frame import ALONE, Site, frame, render
+from testbed_reports.drawn_compare import draw_compare
+from testbed_reports.frame import ALONE, Site, frame, render, script_data
 
 #: Tests listed of each kind, and figures.
 MOST_TESTS: Final = 300
@@ -31,17 +32,20 @@ _STYLES: Final = {"fail": "bold red", "unknown": "yellow", "pass": "green", "pla
 def render_compare(comparison: Comparison, before: Figures, now: Figures, site: Site = ALONE) -> str:
     """The page."""
     found = _worst_first(moved(before, now))
+    drawn = draw_compare(found)
     context: dict[str, Any] = {
+        "drawing": None if drawn is None else (drawn[0], script_data(drawn[1])),
         "comparison": comparison,
         "kinds": list(_kinds(comparison)),
         "rows": [(one, _ratio(one)) for one in found[:MOST_FIGURES]],
         "more": max(len(found) - MOST_FIGURES, 0),
+        "definitions": {title(one.now.name): one.now.definition for one in found[:MOST_FIGURES]},
         "compared": len(before.keys() & now.keys()),
         "most": MOST_TESTS,
         "verdict": comparison.verdict.value,
         "verdicts": list(Verdict),
     }
-    return render("compare.html.j2", frame(site, ()), context)
+    return render("compare.html.j2", frame(site, ("page.js",)), context)
 
 
 def print_compare(comparison: Comparison, before: Figures, now: Figures, console: Console) -> None:

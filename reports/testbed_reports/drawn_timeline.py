@@ -1,7 +1,6 @@
 """What happened when, as a drawing: lanes of events above one strip of goodput per plane, on one time axis.
 
-The plot area is an inner ``<svg>`` whose unit of x is one drawn window, stretched to the width of the page:
-coordinates stay short integers, and zooming is a change of one ``viewBox``.
+The unit of x is one drawn window.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from testbed.measure.result import Result
 from testbed.measure.result_parts import EventRecord
 from testbed.measure.series import TimelineRecord
 from testbed_reports.display import count, offset, quantity
+from testbed_reports.plots import WIDTH, Plot
 from testbed_reports.strips import Strip, draw_strip, full_scale
-from testbed_reports.svg import el, number, text, together
+from testbed_reports.svg import el, number, text
 
-WIDTH, LEFT, RIGHT = 1120.0, 74.0, 134.0
-PLOT = WIDTH - LEFT - RIGHT
+_LEFT, _RIGHT, _TOP = 74.0, 134.0, 18.0
 #: Drawn windows at most; above it, neighbours are merged.
 MOST_WINDOWS = 480
-_LANE, _STRIP, _GAP, _AXIS, _TOP = 22.0, 40.0, 7.0, 34.0, 18.0
+_LANE, _STRIP, _GAP = 22.0, 40.0, 7.0
 #: Events of senders' entropy values are told apart from others of traffic.
 EV_LANE = "EV states"
 _FIRST_LANES = ("fault", "carrier", "tables", EV_LANE, "traffic")
@@ -73,13 +72,17 @@ class Drawing:
     merged: int
 
 
-def draw_timeline(result: Result) -> Drawing | None:
-    """Draw a result's timeline, a strip per plane; None where it has none."""
-    series = _series(result)
-    if series is None:
+def drawn_series(result: Result) -> TimelineRecord | None:
+    """A result's time series with no more windows than are drawn; None where it has none."""
+    if result.timeline is None or not result.timeline.windows:
         return None
+    return result.timeline.thinned(MOST_WINDOWS)
+
+
+def draw_timeline(result: Result, series: TimelineRecord) -> Drawing:
+    """Draw a result's series, a strip per plane."""
     strips = [
-        Strip(f"plane {one.plane}", one.delivered, one.delivered_min, one.delivered_max, one.lost)
+        Strip(f"plane {one.plane}", one.delivered, one.delivered_min, one.delivered_max, one.lost, one.reordered)
         for one in series.planes
     ]
     notes = [
@@ -89,22 +92,15 @@ def draw_timeline(result: Result) -> Drawing | None:
     return _draw(result, series, strips, notes, _lanes(result.events), "Events and goodput per plane over time")
 
 
-def draw_flows(result: Result) -> Drawing | None:
-    """The same with a strip per flow, and only the faults above them; None where it has none."""
-    series = _series(result)
-    if series is None or not series.flows:
+def draw_flows(result: Result, series: TimelineRecord) -> Drawing | None:
+    """The same with a strip per flow, and only the faults above them; None where it has no flows."""
+    if not series.flows:
         return None
     flows = sorted(series.flows, key=lambda one: -sum(one.lost))[:MOST_FLOWS]
     shown = [one for one in series.flows if one in flows]
     strips = [Strip(one.flow, one.delivered, one.delivered_min, one.delivered_max, one.lost) for one in shown]
     notes = [(f"lost {count(sum(one.lost))}", "", any(one.lost)) for one in shown]
     return _draw(result, series, strips, notes, {}, "Goodput per flow over time")
-
-
-def _series(result: Result) -> TimelineRecord | None:
-    if result.timeline is None or not result.timeline.windows:
-        return None
-    return result.timeline.thinned(MOST_WINDOWS)
 
 
 def _draw(
@@ -120,34 +116,19 @@ def _draw(
     strips_top = _TOP + _LANE * len(lanes) + (6 if lanes else 0)
     bottom = strips_top + (_STRIP + _GAP) * len(strips) - _GAP
     full = full_scale(strips, series)
-    inner = together([*_shades(result, axis, bottom), *_marks(lanes, axis), *_strips(strips, series, strips_top, full)])
-    plot = el(
-        "svg",
-        inner,
-        x=LEFT,
-        y=0.0,
-        width=PLOT,
-        height=bottom,
-        viewBox=f"0 0 {axis.windows} {bottom:.0f}",
-        preserveAspectRatio="none",
-        class_="plot",
+    plot = Plot(axis.windows, _LEFT, _RIGHT, _TOP, bottom)
+    svg = plot.svg(
+        title,
+        "",
+        behind=[*_backs(len(strips), strips_top, plot), plot.ticks(_ticks(axis))],
+        inside=[*_shades(result, axis, bottom), *_marks(lanes, axis), *_strips(strips, series, strips_top, full)],
+        around=[
+            *_fault_labels(result, axis, plot),
+            *_lane_labels(lanes, axis, plot),
+            *_strip_labels(strips, notes, strips_top, plot),
+        ],
     )
-    svg = el(
-        "svg",
-        el("title", title),
-        *_backs(len(strips), strips_top),
-        _ticks(axis, bottom),
-        plot,
-        *_fault_labels(result, axis),
-        *_lane_labels(lanes, axis),
-        *_strip_labels(strips, notes, strips_top),
-        el("line", x1=0.0, x2=0.0, y1=0.0, y2=bottom, class_="cursor", visibility="hidden"),
-        viewBox=f"0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}",
-        class_="timeline",
-        role="img",
-        tabindex="0",
-    )
-    data = _data(result, series, strips, axis)
+    data = plot.data() | _data(result, series, strips, axis)
     return Drawing(svg, data, _scale_text(full, series), _seconds(axis.window_ns), series.merged)
 
 
@@ -156,9 +137,10 @@ def _draw(
 
 def _strips(strips: Sequence[Strip], series: TimelineRecord, top: float, full: float) -> Iterator[Markup]:
     most_lost = max((max(strip.lost) for strip in strips), default=0)
+    most_late = max((max(strip.late, default=0) for strip in strips), default=0)
     for position, strip in enumerate(strips):
         base = top + position * (_STRIP + _GAP) + _STRIP
-        yield from draw_strip(strip, series, base, _STRIP, full, most_lost)
+        yield from draw_strip(strip, series, base, _STRIP, full, most_lost, most_late)
 
 
 def _shades(result: Result, axis: Axis, bottom: float) -> Iterator[Markup]:
@@ -214,34 +196,32 @@ def _lanes(events: Iterable[EventRecord]) -> dict[str, list[EventRecord]]:
     return {lane: found[lane] for lane in (known + others)[:_MOST_LANES]}
 
 
-def _backs(planes: int, top: float) -> Iterator[Markup]:
-    for position in range(planes):
-        y = top + position * (_STRIP + _GAP)
-        yield el("rect", x=LEFT, y=y, width=PLOT, height=_STRIP, class_="back")
+def _backs(strips: int, top: float, plot: Plot) -> Iterator[Markup]:
+    return (plot.back(top + position * (_STRIP + _GAP), _STRIP) for position in range(strips))
 
 
-def _fault_labels(result: Result, axis: Axis) -> Iterator[Markup]:
+def _fault_labels(result: Result, axis: Axis, plot: Plot) -> Iterator[Markup]:
     free = -math.inf
     for fault in sorted(result.faults, key=lambda fault: fault.begin_ns):
         windows = axis.clamped(fault.begin_ns)
-        x = LEFT + windows / axis.windows * PLOT
+        x = plot.x(windows)
         label = f"{fault.kind} {fault.subject}"
         if x >= free:
             yield text(label, x, 12.0, "flag at", data_x=f"{windows:.3f}")
             free = x + 7.0 * len(label)
 
 
-def _lane_labels(lanes: dict[str, list[EventRecord]], axis: Axis) -> Iterator[Markup]:
+def _lane_labels(lanes: dict[str, list[EventRecord]], axis: Axis, plot: Plot) -> Iterator[Markup]:
     for position, (lane, events) in enumerate(lanes.items()):
         y = _TOP + _LANE * (position + 0.5) + 4
-        yield text(lane[:11], LEFT - 10, y, "lane", text_anchor="end")
-        yield from _event_labels(list(_grouped(events[:_MOST_MARKS], axis)), axis, y)
+        yield text(lane[:11], _LEFT - 10, y, "lane", text_anchor="end")
+        yield from _event_labels(list(_grouped(events[:_MOST_MARKS], axis)), axis, y, plot)
 
 
-def _event_labels(labels: list[tuple[str, int]], axis: Axis, y: float) -> Iterator[Markup]:
+def _event_labels(labels: list[tuple[str, int]], axis: Axis, y: float, plot: Plot) -> Iterator[Markup]:
     """Labels right of their dots, or left of them, wherever they cover neither a dot nor a label."""
-    xs = [LEFT + axis.clamped(t_ns) / axis.windows * PLOT for _, t_ns in labels]
-    free = LEFT
+    xs = [plot.x(axis.clamped(t_ns)) for _, t_ns in labels]
+    free = _LEFT
     for (label, t_ns), x, following in zip(labels, xs, [*xs[1:], WIDTH], strict=True):
         width = 5.9 * len(label) + 16
         windows = f"{axis.clamped(t_ns):.3f}"
@@ -273,30 +253,28 @@ def _label(group: list[EventRecord]) -> tuple[str, int]:
     return (what if len(group) == 1 else f"{len(group)} × {what}"), group[-1].t_ns
 
 
-def _strip_labels(strips: Sequence[Strip], notes: Sequence[tuple[str, str, bool]], top: float) -> Iterator[Markup]:
+def _strip_labels(
+    strips: Sequence[Strip], notes: Sequence[tuple[str, str, bool]], top: float, plot: Plot
+) -> Iterator[Markup]:
     for position, (strip, (lost, further, bad)) in enumerate(zip(strips, notes, strict=True)):
         y = top + position * (_STRIP + _GAP)
         label = strip.label if len(strip.label) <= 11 else strip.label[:10] + "…"
-        yield text(label, LEFT - 10, y + _STRIP / 2 + 4, "plane", text_anchor="end")
-        x = LEFT + PLOT + 10
-        yield text(lost, x, y + 15, "count bad" if bad else "count")
+        yield text(label, _LEFT - 10, y + _STRIP / 2 + 4, "plane", text_anchor="end")
+        yield text(lost, plot.beside, y + 15, "count bad" if bad else "count")
         if further:
-            yield text(further, x, y + 31, "count")
+            yield text(further, plot.beside, y + 31, "count")
 
 
-def _ticks(axis: Axis, bottom: float) -> Markup:
-    """Lines and labels at round seconds; the page's script draws the same when zoomed."""
+def _ticks(axis: Axis) -> Iterator[tuple[float, str]]:
+    """Round seconds, by window."""
     left = (axis.start_ns - axis.zero_ns) * 1e-9
-    span = axis.windows * axis.window_ns * 1e-9
+    window_s = axis.window_ns * 1e-9
+    span = axis.windows * window_s
     step = _round_step(span / 9)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    parts = []
     for position in range(math.ceil(left / step - 1e-9), math.floor((left + span) / step + 1e-9) + 1):
-        x = LEFT + (position * step - left) / span * PLOT
         label = f"{position * step:.{decimals}f}".replace("-", "−") if position else "0"
-        parts.append(el("path", d=f"M{x:.1f} {_TOP:.0f}V{bottom + 5:.0f}", class_="tick"))
-        parts.append(text(label, round(x, 1), bottom + 18, "axis", text_anchor="middle"))
-    return el("g", *parts, class_="ticks")
+        yield (position * step - left) / window_s, label
 
 
 def _round_step(least: float) -> float:
@@ -321,17 +299,13 @@ def _seconds(ns: int) -> str:
 def _data(result: Result, series: TimelineRecord, strips: Sequence[Strip], axis: Axis) -> dict[str, object]:
     window_s = series.drawn_window_ns * 1e-9
     return {
-        "count": series.windows,
         "zero": (axis.start_ns - axis.zero_ns) * 1e-9,
         "window": window_s,
         "last": series.last_merged / series.merged,
         "bits": series.payload_bytes * 8,
-        "left": LEFT,
-        "width": PLOT,
-        "top": _TOP,
         "faults": [
             [axis.clamped(fault.begin_ns), axis.clamped(fault.end_ns) if fault.end_ns is not None else axis.windows]
             for fault in result.faults[:20]
         ],
-        "strips": [[strip.label, strip.delivered, strip.lost] for strip in strips],
+        "strips": [[strip.label, strip.delivered, strip.lost, strip.late] for strip in strips],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,3 +133,8 @@ def render(template: str, around: Frame, context: Mapping[str, Any]) -> str:
     """A page."""
     signs = {verdict.value: sign for verdict, sign in SIGNS.items()}
     return environment().get_template(template).render(frame=around, signs=signs, **context)
+
+
+def script_data(data: dict[str, object]) -> Markup:
+    r"""JSON that is safe inside a script element: no ``<`` can end it."""
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))  # noqa: S704 - escaped here

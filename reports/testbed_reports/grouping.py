@@ -155,7 +155,7 @@ def _by_figure(planes: dict[str, list[FigureRecord]]) -> Table:
                 definitions[name],
             )
         )
-    return Table([f"plane {plane}" for plane in columns], rows)
+    return Table([f"plane {plane}" for plane in columns], rows, definitions={row.head: row.about for row in rows})
 
 
 def _by_scope(scopes: dict[str, list[FigureRecord]], wanted: Sequence[str], everything: int) -> Table:

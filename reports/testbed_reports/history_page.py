@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from markupsafe import Markup
+
 from testbed.measure.result_parts import Verdict
 from testbed.measure.run import RunRecord
 from testbed_reports.comparison import Comparison
 from testbed_reports.display import SIGNS, quantity, span
-from testbed_reports.frame import Site, frame, render
+from testbed_reports.drawn_history import draw_history
+from testbed_reports.frame import Site, frame, render, script_data
 from testbed_reports.history.tables import Run
+from testbed_reports.overview import Morning, changed_since
 from testbed_reports.trends.store import Told
 
 #: Runs in the table of all; those before are in the database.
@@ -23,24 +27,37 @@ MOST_LOST: Final = 20
 
 def render_history(runs: Sequence[Run], shown: Collection[str], site: Site) -> str:
     """Every run, the newest first."""
-    context = {"runs": _rows(runs[:MOST_RUNS], shown), "more": max(len(runs) - MOST_RUNS, 0), "total": len(runs)}
-    return render("history.html.j2", frame(site, ("index.js",), "history.html"), context)
+    context = {
+        "runs": _rows(runs[:MOST_RUNS], shown),
+        "more": max(len(runs) - MOST_RUNS, 0),
+        "total": len(runs),
+        "drawing": _drawing(runs),
+    }
+    return render("history.html.j2", frame(site, ("page.js",), "history.html"), context)
+
+
+def _drawing(runs: Sequence[Run]) -> tuple[Markup, Markup] | None:
+    drawn = draw_history(runs)
+    return None if drawn is None else (drawn[0], script_data(drawn[1]))
 
 
 def render_front(
     runs: Sequence[Run],
     shown: Collection[str],
     newest: RunRecord | None,
-    comparison: Comparison | None,
+    morning: Morning,
     told: Sequence[Told],
     site: Site,
 ) -> str:
     """The newest run, what is new in it, and those before it."""
     fresh = [one for one in told if one.new]
+    comparison = morning.comparison
+    changed, more = changed_since(morning)
     context: dict[str, Any] = {
         "newest": None if not runs else _rows(runs[:1], shown)[0],
         "where": [] if newest is None else sorted({test.realised for test in newest.tests}),
         "verdict": Verdict.NOT_RUN.value if not runs else _verdict(runs[0], comparison).value,
+        "drawing": _drawing(runs),
         "recent": _rows(runs[:RECENT], shown),
         "comparison": comparison,
         "lost": [] if comparison is None else list(comparison.not_run[:MOST_LOST]),
@@ -58,8 +75,11 @@ def render_front(
             for one in fresh[:MOST_TOLD]
         ],
         "fresh": len(fresh),
+        "since": morning.since,
+        "changes": changed,
+        "more_changes": more,
     }
-    return render("front.html.j2", frame(site, (), "index.html"), context)
+    return render("front.html.j2", frame(site, ("page.js",), "index.html"), context)
 
 
 def _verdict(run: Run, comparison: Comparison | None) -> Verdict:

@@ -4,67 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 from markupsafe import Markup
 
-from testbed.measure.result import Result
+from testbed.measure.distributions import distribution_of
 from testbed.measure.result_parts import Verdict
 from testbed.measure.run import RunRecord
 from testbed.measure.texts import clipped
 from testbed_reports.changes import Change, Since, changes
 from testbed_reports.comparison import Comparison, Pair
 from testbed_reports.display import NOT_MEASURED, SIGNS, count, span
+from testbed_reports.drawn_distribution import draw_distributions
 from testbed_reports.frame import ALONE, Site, frame, render
 from testbed_reports.listing import Addressed, most_wrong, pages_of
+from testbed_reports.sums import Sums
 
 #: Tests named on the first screen of each kind.
 MOST_NAMED: Final = 12
 #: Tests that are no pass listed with their whole reasons.
 MOST_WRONG: Final = 60
 MOST_CHANGES: Final = 16
-
-
-@dataclass
-class Sums:
-    """What the results of a run add up to.
-
-    Attributes:
-        unexplained: packets that no hop accounts for.
-        uncounted: results that do not know how many those are.
-        unhealed: faults that were not undone; ``unclear``: of which nobody could tell.
-        results: how many results there were.
-        realised: results by what their labs were made of.
-    """
-
-    unexplained: int = 0
-    uncounted: int = 0
-    unhealed: int = 0
-    unclear: int = 0
-    faults: int = 0
-    results: int = 0
-    unreadable: int = 0
-    realised: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: Result) -> None:
-        """Count one result."""
-        self.results += 1
-        self.realised[result.realised] += 1
-        self.faults += len(result.faults)
-        if result.unexplained_packets is None:
-            self.uncounted += 1
-        else:
-            self.unexplained += result.unexplained_packets
-        self.unhealed += sum(fault.healed is False for fault in result.faults)
-        self.unclear += sum(fault.healed is None for fault in result.faults)
-
-    def join(self, other: Sums) -> None:
-        """Count what another counted."""
-        for name in ("unexplained", "uncounted", "unhealed", "unclear", "faults", "results", "unreadable"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.realised += other.realised
 
 
 @dataclass(frozen=True)
@@ -120,7 +83,8 @@ def render_overview(
     lists = pages_of(run.tests, addressed)
     verdict = Verdict.FAIL if morning.comparison and morning.comparison.not_run else run.verdict
     shown = [(number, test, addressed(number)) for number, test in most_wrong(run.tests, MOST_WRONG)]
-    changed, more = _changes(morning)
+    changed, more = changed_since(morning)
+    failovers = _failovers(sums)
     pages, scripts = [], ("index.js", "page.js") if articles else ("index.js",)
     for position, groups in enumerate(lists[: 1 + len(further)]):
         context: dict[str, Any] = {
@@ -146,6 +110,7 @@ def render_overview(
             "clip": lambda text: clipped(text, 600),
             "command": shlex.join(run.command),
             "sums": sums,
+            "failovers": failovers,
             "articles": list(articles),
             "signs_of": lambda group: SIGNS[group.verdict],
         }
@@ -155,24 +120,23 @@ def render_overview(
 
 def cards(run: RunRecord, sums: Sums, morning: Morning) -> list[Card]:
     """Tests, then the counts that must be 0, then what changed."""
-    where = tuple(sorted({test.realised for test in run.tests}))
-    measured = tuple(sorted(sums.realised))
     parts = [f"{count(run.count(verdict))} {SIGNS[verdict][1]}" for verdict in Verdict]
     out = [
         Card(
             "Tests",
             count(len(run.tests)),
-            _state(run.verdict),
+            run.verdict.value,
             ", ".join(parts),
-            where,
+            _tags(Counter(test.realised for test in run.tests)),
             "tests of this run by verdict; unknown and not run are never a pass",
         ),
-        _unexplained(sums, measured),
-        _unhealed(sums, measured),
+        _unexplained(sums),
+        _unhealed(sums),
     ]
-    out.append(_newly(morning.comparison, "Newly not run", "not_run", where, "ran in the run before, and not in this"))
-    out.append(_newly(morning.comparison, "Newly failing", "failing", where, "fail now, and did not in the run before"))
-    changed, more = _changes(morning)
+    comparison = morning.comparison
+    out.append(_newly(comparison, "Newly not run", "not_run", "ran in the run before, and not in this"))
+    out.append(_newly(comparison, "Newly failing", "failing", "fail now, and did not in the run before"))
+    changed, more = changed_since(morning)
     if morning.since is None:
         out.append(Card("Changed since last pass", "–", "plain", "no earlier pass is known", (), _CHANGED))
     else:
@@ -181,47 +145,66 @@ def cards(run: RunRecord, sums: Sums, morning: Morning) -> list[Card]:
     return out
 
 
+def _failovers(sums: Sums) -> Markup | None:
+    """How failover times are spread over all results, apart for each thing that labs were made of."""
+    found = [
+        distribution_of("failover", "s", realised, np.array(each.failovers))
+        for realised, each in sorted(sums.of.items())
+        if len(each.failovers) > 1
+    ]
+    return draw_distributions([one for one in found if one is not None], "failover")
+
+
 _CHANGED: Final = "what differs from the last run that was a pass: versions, machine, labs, and facts such as firmware"
 
 
-def _state(verdict: Verdict) -> str:
-    return verdict.value
+def _tags(parts: Mapping[str, int]) -> tuple[str, ...]:
+    """What a figure was measured on; where that is several things, how much of it on each."""
+    if len(parts) == 1:
+        return tuple(parts)
+    return tuple(f"{realised} {count(number)}" for realised, number in sorted(parts.items()))
 
 
-def _unexplained(sums: Sums, tags: tuple[str, ...]) -> Card:
+def _unexplained(sums: Sums) -> Card:
     definition = "packets sent that were neither delivered nor dropped at a named hop, over all results"
-    label = "Unexplained packets"
-    if sums.unexplained:
-        return Card(label, count(sums.unexplained), "fail", f"in {count(sums.results)} results", tags, definition)
-    if not sums.results:
-        return Card(label, NOT_MEASURED, "unknown", "this run left no results", tags, definition)
-    if sums.uncounted:
-        about = f"{count(sums.uncounted)} of {count(sums.results)} results do not know"
-        return Card(label, NOT_MEASURED, "unknown", about, tags, definition)
-    return Card(label, "0", "pass", f"in {count(sums.results)} results, exact", tags, definition)
+    label, whole = "Unexplained packets", sums.whole
+    tags = _tags({realised: each.unexplained for realised, each in sums.of.items()})
+    if whole.unexplained:
+        return Card(label, count(whole.unexplained), "fail", f"in {count(whole.results)} results", tags, definition)
+    if not whole.results:
+        return Card(label, NOT_MEASURED, "unknown", "this run left no results", (), definition)
+    if whole.uncounted:
+        about = f"{count(whole.uncounted)} of {count(whole.results)} results do not know"
+        return Card(label, NOT_MEASURED, "unknown", about, tuple(sorted(sums.of)), definition)
+    return Card(label, "0", "pass", f"in {count(whole.results)} results, exact", tags, definition)
 
 
-def _unhealed(sums: Sums, tags: tuple[str, ...]) -> Card:
+def _unhealed(sums: Sums) -> Card:
     definition = "injected faults that were not undone, or of which nobody could tell"
-    about = f"of {count(sums.faults)} injected"
-    if sums.unclear:
-        about += f", {count(sums.unclear)} of them not known"
-    if sums.unhealed:
-        return Card("Unhealed faults", count(sums.unhealed), "fail", about, tags, definition)
-    if sums.unclear or not sums.results:
-        return Card("Unhealed faults", NOT_MEASURED, "unknown", about, tags, definition)
+    whole, about = sums.whole, f"of {count(sums.whole.faults)} injected"
+    if whole.unclear:
+        about += f", {count(whole.unclear)} of them not known"
+    tags = _tags({realised: each.unhealed for realised, each in sums.of.items()})
+    if whole.unhealed:
+        return Card("Unhealed faults", count(whole.unhealed), "fail", about, tags, definition)
+    if whole.unclear or not whole.results:
+        return Card("Unhealed faults", NOT_MEASURED, "unknown", about, tuple(sorted(sums.of)), definition)
     return Card("Unhealed faults", "0", "pass", about, tags, definition)
 
 
-def _newly(comparison: Comparison | None, label: str, name: str, tags: tuple[str, ...], definition: str) -> Card:
+def _newly(comparison: Comparison | None, label: str, name: str, definition: str) -> Card:
     if comparison is None:
         return Card(label, "–", "plain", "no earlier run is known", (), definition)
     found: tuple[Pair, ...] = getattr(comparison, name)
     about = f"against {comparison.before.created:%Y-%m-%d %H:%M}"
+    # Keys end in what the lab was made of; a 0 is one of everything that either run was made on.
+    made = {test.realised: 0 for run in (comparison.before, comparison.now) for test in run.tests}
+    tags = _tags(made | Counter(pair.key[2] for pair in found))
     return Card(label, count(len(found)), "fail" if found else "pass", about, tags, definition)
 
 
-def _changes(morning: Morning) -> tuple[list[Change], int]:
+def changed_since(morning: Morning) -> tuple[list[Change], int]:
+    """What differs from the last pass, as much as is shown, and how much more does."""
     if morning.since is None:
         return [], 0
     found = changes(morning.since.conditions, morning.conditions)

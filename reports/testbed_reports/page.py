@@ -12,13 +12,13 @@ from typing import Any
 from markupsafe import Markup
 
 from testbed.measure.result import Result
-from testbed.measure.result_parts import FigureRecord, JudgementRecord
+from testbed.measure.result_parts import ArtefactRecord, FigureRecord, JudgementRecord
 from testbed_reports.changes import Since, changes, conditions_of_result
 from testbed_reports.display import NOT_MEASURED, count, offset, quantity
 from testbed_reports.drawn_distribution import draw_distributions
-from testbed_reports.drawn_timeline import draw_flows, draw_timeline
+from testbed_reports.drawn_timeline import draw_flows, draw_timeline, drawn_series
 from testbed_reports.drawn_topology import MOST_LINKS, draw_topology, marks
-from testbed_reports.frame import ALONE, Site, frame, render, write_page_file
+from testbed_reports.frame import ALONE, Site, frame, render, script_data, write_page_file
 from testbed_reports.grouping import grouped, stands_for
 from testbed_reports.summary import headlines, read_lab
 
@@ -26,6 +26,8 @@ from testbed_reports.summary import headlines, read_lab
 MOST_EVENTS = 300
 #: Changes of conditions a page lists.
 MOST_CHANGES = 12
+#: Files a page links to.
+MOST_KEPT = 40
 _MOST_DROPS = 20
 
 
@@ -39,12 +41,14 @@ class Around:
         compared: whether anybody looked for one.
         files: the address of a file that the result names, from the page; empty where it is not there to be opened.
             None: the files' names are told, and lead nowhere.
+        kept: what was kept of the whole test, beside what the result names, and its addresses.
     """
 
     site: Site = ALONE
     since: Since | None = None
     compared: bool = False
     files: Callable[[str], str] | None = None
+    kept: tuple[tuple[ArtefactRecord, str], ...] = ()
 
 
 def write_page(result: Result, path: Path, around: Around | None = None) -> None:
@@ -74,8 +78,9 @@ def render_article(result: Result, group: str, name: str) -> Markup:
 def _context(result: Result, around: Around) -> dict[str, Any]:
     lab, no_lab = read_lab(result)
     scale = lab.time_scale if lab else 1.0
-    timeline = draw_timeline(result)
-    flows = draw_flows(result)
+    series = drawn_series(result)
+    timeline = None if series is None else draw_timeline(result, series)
+    flows = None if series is None else draw_flows(result, series)
     names = dict.fromkeys(record.name for record in result.distributions)
     drawings = [(name, draw_distributions(result.distributions, name)) for name in list(names)[:8]]
     drops = sorted((drop for drop in result.drops if drop.packets), key=lambda drop: -drop.packets)
@@ -97,6 +102,8 @@ def _context(result: Result, around: Around) -> dict[str, Any]:
         "distributions": [(name, drawn) for name, drawn in drawings if drawn is not None],
         "since": _since(result, around),
         "files": around.files,
+        "kept": _kept(result, around)[:MOST_KEPT],
+        "more_kept": max(len(result.artefacts) + len(around.kept) - MOST_KEPT, 0),
         "result_file": "result.json",
         "inside": around.site.root is not None,
         "grouped": grouped(result.figures),
@@ -116,6 +123,12 @@ def _context(result: Result, around: Around) -> dict[str, Any]:
         "percent": lambda value: quantity(value, "ratio"),
         "lab_json": json.dumps(result.lab, indent=1, ensure_ascii=False)[:6000],
     }
+
+
+def _kept(result: Result, around: Around) -> list[tuple[ArtefactRecord, str]]:
+    """Logs, captures and other files, with their addresses; an empty one for a file that is not there."""
+    own = [(artefact, around.files(artefact.path) if around.files else "") for artefact in result.artefacts]
+    return [*around.kept, *own]
 
 
 def _share(packets: int, result: Result) -> str:
@@ -158,8 +171,3 @@ def _since(result: Result, around: Around) -> dict[str, Any] | bool | None:
         "changes": found[:MOST_CHANGES],
         "more": max(len(found) - MOST_CHANGES, 0),
     }
-
-
-def script_data(data: dict[str, object]) -> Markup:
-    r"""JSON that is safe inside a script element: no ``<`` can end it."""
-    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))  # noqa: S704 - escaped here

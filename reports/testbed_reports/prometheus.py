@@ -19,8 +19,8 @@ from testbed.errors import InfrastructureError, UsageError
 from testbed.measure.atomic import write_atomically
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
-from testbed_reports.overview import Sums
 from testbed_reports.sources import Source
+from testbed_reports.sums import Sums
 
 PREFIX: Final = "mrc_testbed"
 #: Labs told apart; what runs on more of them is counted as ``other``.
@@ -90,12 +90,13 @@ def metrics_of(source: Source) -> CollectorRegistry:
             for figure in result.figures:
                 if (figure.name, figure.scope) == ("failover", "all") and figure.value is not None:
                     failover.labels(suite, labs[test.lab], result.realised).observe(figure.value)
-    gauge("unexplained_packets", "Packets that no hop accounts for.").labels(suite).set(sums.unexplained)
-    uncounted = sums.uncounted + sums.unreadable
+    whole = sums.whole
+    gauge("unexplained_packets", "Packets that no hop accounts for.").labels(suite).set(whole.unexplained)
+    uncounted = whole.uncounted + sums.unreadable
     gauge("results_without_ledger", "Results that do not know their unexplained packets.").labels(suite).set(uncounted)
-    gauge("results", "Results of the run.").labels(suite).set(sums.results)
+    gauge("results", "Results of the run.").labels(suite).set(whole.results)
     gauge("unhealed_faults", "Faults that were not undone, or nobody knows.").labels(suite).set(
-        sums.unhealed + sums.unclear
+        whole.unhealed + whole.unclear
     )
     _plane_metrics(registry, suite, planes)
     return registry

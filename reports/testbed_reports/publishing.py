@@ -1,7 +1,8 @@
 """A static site of a history: built beside the one that is there, and put in its place in one step.
 
-``DIR`` is a symbolic link to one of the folders in ``.DIR.site``. A build that dies leaves ``DIR`` as it was, and a
-folder that the next build removes.
+``DIR`` is a symbolic link to one of the builds in ``.DIR.site``. Pages of runs never change: they lie beside the
+builds, and each build has a link to those of every run it shows, however many pages these are. A build that dies leaves
+``DIR`` as it was, and what the next build removes.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from typing import Final
 from testbed.errors import InfrastructureError, UsageError
 from testbed.measure.result_parts import Verdict
 from testbed.measure.resultfile import ResultFileError
+from testbed.measure.run import RunRecord
 from testbed_reports.compare_page import render_compare
-from testbed_reports.comparison import Key, compare
+from testbed_reports.comparison import Comparison, Key, compare
 from testbed_reports.frame import ASSETS, Site, write_assets, write_page_file
 from testbed_reports.history.store import History
 from testbed_reports.history.tables import Run
 from testbed_reports.history_page import render_front, render_history
+from testbed_reports.overview import Morning
 from testbed_reports.run_report import Earlier, write_run_report
-from testbed_reports.sources import read_source
+from testbed_reports.sources import Source, read_source
 from testbed_reports.trends.pages import render_test_trends, render_trends
 from testbed_reports.trends.store import Told, Trend, read_trends, tell
 
@@ -33,6 +36,8 @@ PLACES: Final = (("Latest", "index.html"), ("History", "history.html"), ("Trends
 #: Finished builds kept beside the one that is shown, for those who are reading them.
 _KEPT: Final = 1
 _BUILD, _DONE = "build-", "site-"
+#: Pages of runs: beside the builds, and in each build links to them.
+_RUNS: Final = "runs"
 
 #: Called with what is being built.
 Tell = Callable[[str], None]
@@ -79,36 +84,55 @@ def publish(history: History, out: Path, *, keep: int = 90, say: Tell = lambda _
 
 
 def _build(history: History, out: Path, store: Path, keep: int, say: Tell) -> Published:
-    for left in store.glob(f"{_BUILD}*"):
-        shutil.rmtree(left)
+    _remove_left(store)
     before = out.resolve() if out.is_symlink() else None
     numbers = [int(path.name.removeprefix(_DONE)) for path in store.glob(f"{_DONE}*") if path.name[5:].isdigit()]
     number = max(numbers, default=0) + 1
     build = store / f"{_BUILD}{number}"
-    build.mkdir()
+    (build / _RUNS).mkdir(parents=True)
+    (store / _RUNS).mkdir(exist_ok=True)
     done = Published(out)
     _assets(before, build)
     runs = history.runs()
     say(f"{len(runs)} runs in the history")
+    shown = set()
     for run in runs[:keep]:
-        _run_pages(history, run, before, build, done, say)
+        target = _run_pages(history, run, before, store / _RUNS / f"{run.id}@{number}", done, say)
+        if target is not None:
+            (build / _RUNS / run.id).symlink_to(target)
+            shown.add(run.id)
     _trend_pages(history, runs, build, done, say)
     site = Site("", PLACES)
-    shown = {run.id for run in runs[:keep] if (build / "runs" / run.id / "index.html").is_file()}
     write_page_file(build / "history.html", render_history(runs, shown, site))
     newest = None if not runs else history.run(runs[0].id)
     earlier = None if newest is None else history.before(newest)
     comparison = None if newest is None or earlier is None else compare(earlier, newest)
     if newest is not None:
         done.verdict = newest.verdict if comparison is None else comparison.verdict
-    write_page_file(build / "index.html", render_front(runs, shown, newest, comparison, done.told, site))
+    morning = Morning() if newest is None else _morning(history, newest, comparison)
+    write_page_file(build / "index.html", render_front(runs, shown, newest, morning, done.told, site))
     final = store / f"{_DONE}{number}"
     _sync(build)
     build.rename(final)
     _show(final, out, store)
     for old in sorted(numbers)[: -_KEPT or None]:
         shutil.rmtree(store / f"{_DONE}{old}")
+    _remove_left(store)
     return done
+
+
+def _morning(history: History, newest: RunRecord, comparison: Comparison | None) -> Morning:
+    return Morning(comparison, history.last_pass(newest), history.conditions(newest.id))
+
+
+def _remove_left(store: Path) -> None:
+    """Remove builds that did not come to their end, and pages of runs that no finished one links to."""
+    for left in store.glob(f"{_BUILD}*"):
+        shutil.rmtree(left)
+    linked = {link.readlink().name for link in store.glob(f"{_DONE}*/{_RUNS}/*")}
+    for pages in store.glob(f"{_RUNS}/*"):
+        if pages.name not in linked:
+            shutil.rmtree(pages)
 
 
 def _assets(before: Path | None, build: Path) -> None:
@@ -119,34 +143,38 @@ def _assets(before: Path | None, build: Path) -> None:
     assert len(list((build / "assets").iterdir())) >= len(ASSETS)
 
 
-def _run_pages(history: History, run: Run, before: Path | None, build: Path, done: Published, say: Tell) -> None:
-    """A run's pages: those of the last build, for runs do not change, or new ones while its files are there."""
-    target = build / "runs" / run.id
-    old = None if before is None else before / "runs" / run.id
-    if old is not None and (old / "index.html").is_file():
-        _link_tree(old, target)
+def _run_pages(history: History, run: Run, before: Path | None, new: Path, done: Published, say: Tell) -> Path | None:
+    """Where a build links to for a run's pages: to those of the build before, for runs do not change, or to new ones.
+
+    None where there are none, and the run's files are gone.
+    """
+    old = None if before is None else before / _RUNS / run.id
+    if old is not None and old.is_dir():
         done.kept += 1
-        return
+        return old.readlink()
     try:
         source = read_source(Path(run.file))
     except (ResultFileError, UsageError):
+        source = None
+    if source is None or source.run.id != run.id:
         done.gone += 1
-        return
-    if source.run.id != run.id:
-        done.gone += 1
-        return
+        return None
     say(f"pages of {run.id}")
-    target.mkdir(parents=True)
-    earlier = history.before(source.run)
-    known = Earlier(earlier, history.last_pass(source.run), history.last_passes(source.run))
-    root = "../../"
-    write_run_report(source, target, known, root=root, places=PLACES)
-    if earlier is not None:
-        page = render_compare(
-            compare(earlier, source.run), history.figures(earlier.id), history.figures(run.id), Site(root, PLACES)
-        )
-        write_page_file(target / "compare.html", page)
+    new.mkdir()
+    _make_run_pages(history, source, new)
+    _sync(new)
     done.built += 1
+    return Path("..", "..", _RUNS, new.name)
+
+
+def _make_run_pages(history: History, source: Source, made: Path) -> None:
+    run, root = source.run, "../../"
+    earlier = history.before(run)
+    known = Earlier(earlier, history.last_pass(run), history.last_passes(run))
+    write_run_report(source, made, known, root=root, places=PLACES)
+    if earlier is not None:
+        before, now = history.figures(earlier.id), history.figures(run.id)
+        write_page_file(made / "compare.html", render_compare(compare(earlier, run), before, now, Site(root, PLACES)))
 
 
 def _trend_pages(history: History, runs: list[Run], build: Path, done: Published, say: Tell) -> None:

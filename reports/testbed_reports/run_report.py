@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -23,17 +21,17 @@ from testbed_reports.changes import Since, conditions_of_run
 from testbed_reports.comparison import Key, compare, key
 from testbed_reports.frame import ALONE, Site, frame, render, way_up, write_page_file
 from testbed_reports.listing import most_wrong
-from testbed_reports.overview import Morning, Sums, render_overview
+from testbed_reports.overview import Morning, render_overview
 from testbed_reports.page import Around, render_article, render_page
 from testbed_reports.sources import Source, lab_condition
+from testbed_reports.sums import Sums
+from testbed_reports.workers import spread
 
 #: A file of samples or a capture above this stays where it is: a site is to be looked at.
 MOST_FILE_BYTES: Final = 32 << 20
 #: A self-contained file is to be sent by mail.
 MOST_SINGLE_BYTES: Final = 6 << 20
 _MOST_FURTHER: Final = 200
-#: So many pages are not worth a second process.
-_FEW: Final = 8
 
 
 @dataclass(frozen=True)
@@ -60,20 +58,18 @@ class _Told:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """The pages of one test."""
+class _Place:
+    """Where the pages of all tests of a run come from and go to."""
 
     source: Source
-    number: int
     out: Path
     root: str
     places: tuple[tuple[str, str], ...]
-    since: Since | None
     compared: bool
 
-    @property
-    def test(self) -> TestRecord:
-        return self.source.run.tests[self.number]
+
+#: A test's number in the run, and its last pass.
+_Task = tuple[int, Since | None]
 
 
 def write_run_report(
@@ -101,12 +97,14 @@ def write_run_report(
     _folder(out / "t")
     known = earlier.last_pass
     tasks = [
-        _Task(source, number, out, root, places, None if known is None else known.get(key(test)), known is not None)
+        (number, None if known is None else known.get(key(test)))
         for number, test in enumerate(run.tests)
         if has_page(test)
     ]
+    heavy = sum(bool(run.tests[number].results) for number, _ in tasks)
     sums, conditions = Sums(), conditions_of_run(run)
-    for done, told in enumerate(_all_written(tasks), 1):
+    place = _Place(source, out, root, places, known is not None)
+    for done, told in enumerate(spread(_write_test, place, tasks, heavy), 1):
         sums.join(told.sums)
         conditions |= told.labs
         tell(done, len(tasks))
@@ -129,45 +127,33 @@ def has_page(test: TestRecord) -> bool:
     return bool(test.results or test.artefacts or (test.verdict is not Verdict.PASS and test.reason))
 
 
-def _all_written(tasks: list[_Task]) -> Iterator[_Told]:
-    """Write the pages of all tests, on all processors where that is worth it."""
-    workers = min(len(os.sched_getaffinity(0)), 8)
-    heavy = sum(bool(task.test.results) for task in tasks)
-    if heavy <= _FEW or workers < 2:
-        for task in tasks:
-            yield _write_test(task)
-        return
-    # Spawned, not forked: who calls may have threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_write_test, tasks, chunksize=4)
-
-
-def _write_test(task: _Task) -> _Told:
+def _write_test(place: _Place, task: _Task) -> _Told:
     """One test's pages: one per result, or one that says what else is known."""
-    test, told, names = task.test, _Told(), [f"t/{task.number}.html"]
-    names += [f"t/{task.number}-{further}.html" for further in range(2, len(test.results) + 1)]
-    results: list[Result | ResultFileError | None] = [*task.source.results(test)]
+    (number, since), source, out = task, place.source, place.out
+    test, told, names = source.run.tests[number], _Told(), [f"t/{number}.html"]
+    names += [f"t/{number}-{further}.html" for further in range(2, len(test.results) + 1)]
+    results: list[Result | ResultFileError | None] = [*source.results(test)]
+    keep = _Keeper(source.folder, out, f"files/{number}-kept")
+    kept = tuple((artefact, keep(artefact.path)) for artefact in test.artefacts)
     for name, found in zip(names, results or [None], strict=True):
-        place = Site(task.root + way_up(name), task.places)
+        site = Site(place.root + way_up(name), place.places)
         if isinstance(found, Result):
             told.sums.add(found)
             told.labs |= lab_condition(found)
-            folder = task.source.inside(test.results[names.index(name)]).parent
-            keep = _Keeper(folder, task.out, f"files/{task.number}{name.removeprefix(f't/{task.number}')[:-5]}")
-            around = Around(place, task.since, task.compared, keep)
+            folder = source.inside(test.results[names.index(name)]).parent
+            files = _Keeper(folder, out, f"files/{number}{name.removeprefix(f't/{number}')[:-5]}")
+            around = Around(site, since, place.compared, files, kept)
             document = render_page(found, around)
         else:
             told.sums.unreadable += found is not None
-            keep = _Keeper(task.source.folder, task.out, f"files/{task.number}")
-            links = [(artefact, keep(artefact.path)) for artefact in test.artefacts]
             context = {
                 "test": test,
-                "run": task.source.run,
-                "links": links,
+                "run": source.run,
+                "links": kept,
                 "unreadable": found.lines() if isinstance(found, ResultFileError) else [],
             }
-            document = render("test.html.j2", frame(place, ()), context)
-        write_page_file(task.out / name, document)
+            document = render("test.html.j2", frame(site, ()), context)
+        write_page_file(out / name, document)
     return told
 
 

@@ -1,6 +1,7 @@
 """Strips of a drawing over time: packets delivered as a staircase, the least and most of merged windows as a band.
 
-Packets lost are bars that hang from the top. Units of x are drawn windows, units of y are pixels.
+Packets lost are bars that hang from the top, packets reordered are bars that stand below. Units of x are drawn windows,
+units of y are pixels.
 """
 
 from __future__ import annotations
@@ -8,57 +9,66 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 
 from testbed.measure.series import Counts, TimelineRecord
 from testbed_reports.svg import el, number
 
+F64 = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Strip:
-    """One strip: the packets of a plane or of a flow per drawn window."""
+    """One strip: the packets of a plane or of a flow per drawn window; ``late``: reordered, where that is known."""
 
     label: str
     delivered: Counts
     least: Counts
     most: Counts
     lost: Counts
+    late: Counts = ()
 
 
 def draw_strip(
-    strip: Strip, series: TimelineRecord, base: float, room: float, full: float, most_lost: int
+    strip: Strip, series: TimelineRecord, base: float, room: float, full: float, most_lost: int, most_late: int
 ) -> Iterator[Markup]:
     """One strip, standing on ``base`` and ``room`` high; ``full`` packets per sampling window reach its top."""
-    heights = [_height(value, full, room) for value in per_window(strip.delivered, series)]
+    heights = _heights(per_window(strip.delivered, series), full, room)
     line = _steps(heights, base)
     yield el("path", d=f"{line}V{number(base)}H0z", class_="area")
     if series.merged > 1:
-        high = [_height(value, full, room) for value in strip.most]
-        low = [_height(value, full, room) for value in strip.least]
+        high, low = (_heights(np.asarray(values), full, room) for values in (strip.most, strip.least))
         yield el("path", d=_band(low, high, base), class_="range")
     yield el("path", d=line, class_="rate", vector_effect="non-scaling-stroke")
-    bars = _bars(strip.lost, base - room, room, most_lost)
-    if bars:
-        yield el("path", d=bars, class_="lost", vector_effect="non-scaling-stroke")
+    late = _bars(strip.late, base, -room * 0.3, most_late, least=3)
+    if late:
+        yield el("path", d=late, class_="late", vector_effect="non-scaling-stroke")
+    lost = _bars(strip.lost, base - room, room * 0.6, most_lost, least=7)
+    if lost:
+        yield el("path", d=lost, class_="lost", vector_effect="non-scaling-stroke")
 
 
 def full_scale(strips: Sequence[Strip], series: TimelineRecord) -> float:
     """What the top of the strips stands for, in packets per sampling window."""
     if series.merged > 1:
         return float(max((max(strip.most) for strip in strips), default=0))
-    return max((value for strip in strips for value in per_window(strip.delivered, series)), default=0.0)
+    return max((float(per_window(strip.delivered, series).max()) for strip in strips), default=0.0)
 
 
-def per_window(values: Counts, series: TimelineRecord) -> Iterator[float]:
+def per_window(values: Counts, series: TimelineRecord) -> F64:
     """Counts per sampling window; the last drawn window may hold fewer."""
-    last = len(values) - 1
-    for position, value in enumerate(values):
-        yield value / (series.last_merged if position == last else series.merged)
+    out = np.asarray(values) / series.merged
+    out[-1] = values[-1] / series.last_merged
+    return out
 
 
-def _height(value: float, full: float, room: float) -> int:
-    return round(value / full * (room - 2)) if full else 0
+def _heights(values: npt.NDArray[Any], full: float, room: float) -> list[int]:
+    """Whole pixels."""
+    return np.rint(values / full * (room - 2)).astype(int).tolist() if full else [0] * len(values)
 
 
 def _steps(heights: Sequence[int], base: float) -> str:
@@ -84,11 +94,13 @@ def _band(low: Sequence[int], high: Sequence[int], base: float) -> str:
     return "".join(parts) + "z"
 
 
-def _bars(lost: Counts, top: float, room: float, most: int) -> str:
-    """A bar hanging from the strip's top for each window that lost packets; never too short to see."""
-    parts = []
-    for position, packets in enumerate(lost):
-        if packets:
-            height = max(round(packets / most * (room * 0.6)), 7)
-            parts.append(f"M{position}.5 {number(top)}v{height}")
-    return "".join(parts)
+def _bars(packets: Counts, start: float, room: float, most: int, least: int) -> str:
+    """A bar from ``start`` for each window that has any, down or (``room`` below 0) up; never too short to see."""
+    found = np.flatnonzero(np.asarray(packets))
+    if not found.size:
+        return ""
+    tall = np.maximum(np.rint(np.asarray(packets)[found] / most * abs(room)).astype(int), least)
+    sign = "-" if room < 0 else ""
+    return "".join(
+        f"M{at}.5 {number(start)}v{sign}{height}" for at, height in zip(found.tolist(), tall.tolist(), strict=True)
+    )

@@ -112,7 +112,7 @@ class RunFolder:
             verdict=verdict,
             reason=reason,
             lab=lab_record(lab),
-            realised="netns",
+            realised=lab.realised,
             versions=versions_here(),
             machine=machine_here(),
             seeds=dict(seeds),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -139,6 +139,11 @@ class Lab(Section):
     def topology(self) -> Topology:
         """Nodes, ports and links; enumerated when first asked for."""
         return Topology(self.shape)
+
+    @property
+    def realised(self) -> Literal["netns", "rig"]:
+        """What its fabric is made of, as results tell it."""
+        return "netns" if self.rig is None else "rig"
 
     @property
     def emulated_rate(self) -> int | None:

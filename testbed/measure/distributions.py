@@ -48,17 +48,17 @@ def distributions(matched: Matched, planes: tuple[int, ...]) -> tuple[Distributi
     late = delays_ns.size and int(delays_ns.min()) < -matched.samples.send_error_ns
     delays = np.zeros(0) if late else np.maximum(delays_ns, 0).astype(np.float64) * 1e-9
     plane_of = matched.plane[matched.received]
-    found = [_of("delay", "s", "all", delays)]
-    found += [_of("delay", "s", f"plane {plane}", delays[plane_of == plane]) for plane in planes]
+    found = [distribution_of("delay", "s", "all", delays)]
+    found += [distribution_of("delay", "s", f"plane {plane}", delays[plane_of == plane]) for plane in planes]
     extents = reordering(streams(matched, Level.FLOW)).extents.values.astype(np.float64)
-    found.append(_of("reordering_extent", "packets", "all", extents, whole=True))
+    found.append(distribution_of("reordering_extent", "packets", "all", extents, whole=True))
     return tuple(one for one in found if one is not None)
 
 
-def _of(
+def distribution_of(
     name: str, unit: str, scope: str, values: npt.NDArray[np.float64], *, whole: bool = False
 ) -> DistributionRecord | None:
-    """None without samples."""
+    """How values are spread; None without any. ``whole``: they are whole numbers, none of them below 0."""
     if not values.size:
         return None
     # What is zero has no logarithm: it belongs to the first bin, as does what is far below everything else.

@@ -68,6 +68,12 @@ def read_run(path: Path) -> RunRecord:
 
 def _read(model: type[_P], schema: str, path: Path) -> _P:
     raw = read_bounded(path, MOST_BYTES)
+    # NaN and Infinity are no JSON, but pydantic takes them where the schema allows any: there they are looked for.
+    if b"NaN" not in raw and b"Infinity" not in raw:
+        try:
+            return model.model_validate_json(raw)
+        except ValidationError:
+            pass  # Why is told below, in the order in which a person wants to know.
     where, kind = str(path), schema.split("/")[1]
     try:
         document = from_json(raw, allow_inf_nan=False)

@@ -140,14 +140,15 @@ class TimelineRecord(Part):
         def column(values: Counts, combine: np.ufunc = np.add) -> tuple[int, ...]:
             return tuple(combine.reduceat(np.asarray(values, dtype=np.int64), edges).tolist())
 
-        return type(self)(
+        # Made from what was validated: each page of thousands thins one.
+        return type(self).model_construct(
             origin_ns=self.origin_ns,
             window_ns=self.window_ns,
             merged=self.merged * factor,
             last_merged=(self.windows - 1) % factor * self.merged + self.last_merged,
             payload_bytes=self.payload_bytes,
             planes=tuple(
-                PlaneSeries(
+                PlaneSeries.model_construct(
                     plane=series.plane,
                     sent=column(series.sent),
                     delivered=column(series.delivered),
@@ -159,7 +160,7 @@ class TimelineRecord(Part):
                 for series in self.planes
             ),
             flows=tuple(
-                FlowSeries(
+                FlowSeries.model_construct(
                     flow=series.flow,
                     delivered=column(series.delivered),
                     delivered_min=column(series.delivered_min, np.minimum),

@@ -18,6 +18,7 @@ _KEPT = frozenset("\n\t")
 #: Controls, and format characters such as bidirectional overrides; surrogates cannot be written as UTF-8.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs"})
 _DEEPEST = 6
+_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def visible(text: str) -> str:
@@ -67,8 +68,10 @@ def plain(value: Any, depth: int = 0) -> JsonValue:
 
 def plain_mapping(value: Mapping[str, Any], most: int) -> dict[str, JsonValue]:
     """A mapping as JSON of at most ``most`` characters; a larger one is kept as the beginning of its text."""
+    if not value:
+        return {}
     found = plain(value)
-    text = json.dumps(found, ensure_ascii=False)
+    text = _AS_JSON(found)
     if len(text) <= most and isinstance(found, dict):
         return found
     return {"clipped": clipped(text, most // 2)}

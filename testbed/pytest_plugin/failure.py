@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.pytest_plugin import recording
+
 if TYPE_CHECKING:
     from testbed.fabric.netns.fabric import NetnsFabric
 
@@ -39,18 +41,20 @@ def capturing(fabric: NetnsFabric, item: pytest.Item) -> Iterator[None]:
         with capture.start(fabric, ports, memory, snap=_SNAP):
             yield
         if item.stash.get(FAILED, False):
-            item.config.stash[CAPTURES].append(_keep(memory, Path(folder), item.nodeid))
+            path = _keep(memory, Path(folder), item.nodeid)
+            item.config.stash[CAPTURES].append(f"{item.nodeid}: {path}")
+            item.user_properties.append((recording.CAPTURE, str(path.resolve())))
     finally:
         os.close(memory)
 
 
-def _keep(memory: int, folder: Path, nodeid: str) -> str:
+def _keep(memory: int, folder: Path, nodeid: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (re.sub(r"[^A-Za-z0-9._-]+", "_", nodeid)[-150:] + ".pcapng")
+    path = folder / (re.sub(r"[^A-Za-z0-9._-]+", "_", nodeid)[-150:].lstrip(".-") + ".pcapng")
     os.lseek(memory, 0, os.SEEK_SET)
     with os.fdopen(os.dup(memory), "rb") as source, path.open("wb") as target:
         shutil.copyfileobj(source, target)
-    return f"{nodeid}: {path}"
+    return path
 
 
 def pause(item: pytest.Item, report: pytest.TestReport) -> None:

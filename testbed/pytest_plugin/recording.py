@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +17,14 @@ from testbed.errors import UsageError
 from testbed.pytest_plugin import outcomes
 
 if TYPE_CHECKING:
+    from testbed.measure.result_parts import ArtefactRecord
     from testbed.measure.run import TestRecord
 
 #: Names of ``user_properties`` by which a test says, across processes, what it left; JUnit files show them too.
 RESULT: Final = "testbed.result"
+CAPTURE: Final = "testbed.capture"
+#: Characters kept of what a failed test said: its end, which says why.
+_MOST_LOG: Final = 500_000
 _CUT_SHORT: Final = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
 
 
@@ -44,12 +49,17 @@ class _Test:
     verdict: str = "not_run"
     reason: str = ""
     results: list[str] = field(default_factory=list)
+    captures: list[str] = field(default_factory=list)
+    log: str = ""
 
     def hear(self, report: pytest.TestReport) -> None:
         self.duration_s += report.duration
         # Every phase carries the properties of the phases before it.
         self.results = [str(value) for name, value in report.user_properties if name == RESULT]
+        self.captures = [str(value) for name, value in report.user_properties if name == CAPTURE]
         if report.failed:
+            said = (f"{heading}\n{text}\n" for heading, text in [(report.when, report.longreprtext), *report.sections])
+            self.log = (self.log + "".join(said))[-_MOST_LOG:]
             unknown = report.when == "call" and outcomes.text(report).startswith(outcomes.UNKNOWN)
             if self.verdict != "fail":
                 self.verdict = "unknown" if unknown else "fail"
@@ -67,8 +77,11 @@ class Recorder:
     """Hears what became of every test, of all workers, and writes the run file. Lives in the one that controls."""
 
     def __init__(self, config: pytest.Config) -> None:
+        from testbed.lab import Lab
+
         self._config = config
         self._facts = facts_of(config)
+        self._realised = Lab.load(config.getoption("--lab")).realised
         self._began, self._clock = datetime.now(UTC), time.monotonic()
         self._tests: dict[str, _Test] = {}
         self.file: Path | None = None
@@ -87,7 +100,7 @@ class Recorder:
         from testbed.measure.resultfile import write_run
         from testbed.measure.run import RunRecord
 
-        folder = Path(self._config.getoption("--results"))
+        folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
         identity = f"run-{self._began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         run = RunRecord(
@@ -102,7 +115,10 @@ class Recorder:
             versions=versions_here(),
             machine=machine_here(),
             facts=self._facts,
-            tests=tuple(self._record(name, test) for name, test in self._tests.items()),
+            tests=tuple(
+                self._record(name, test, f"{identity}.logs/{number}.log")
+                for number, (name, test) in enumerate(self._tests.items())
+            ),
         )
         self.file = folder / f"{identity}.run.json"
         write_run(run, self.file)
@@ -119,7 +135,11 @@ class Recorder:
     def _lab(self) -> str:
         return Path(str(self._config.getoption("--lab"))).stem
 
-    def _record(self, name: str, test: _Test) -> TestRecord:
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self._config.getoption("--results")))
+
+    def _record(self, name: str, test: _Test, log: str) -> TestRecord:
         from testbed.measure.run import TestRecord
 
         return TestRecord(
@@ -128,9 +148,35 @@ class Recorder:
             reason="" if test.verdict == "pass" and not test.reason else test.reason,
             duration_s=test.duration_s,
             lab=self._lab,
-            realised="netns",
+            realised=self._realised,
             results=tuple(test.results),
+            artefacts=(*self._log(test, log), *self._captures(test)),
         )
+
+    def _log(self, test: _Test, name: str) -> tuple[ArtefactRecord, ...]:
+        """What a failed test said, whole, in a file of its own."""
+        from testbed.measure.atomic import write_atomically
+        from testbed.measure.result_parts import ArtefactRecord
+
+        if not test.log:
+            return ()
+        path, content = self._folder / name, test.log.encode(errors="backslashreplace")
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda file: file.write(content))
+        return (ArtefactRecord(path=name, kind="log", about="what the test said when it failed"),)
+
+    def _captures(self, test: _Test) -> tuple[ArtefactRecord, ...]:
+        """Its captures, where they lie below the results: a page leads to nothing else."""
+        from testbed.measure.result_parts import ArtefactRecord
+
+        folder, found = self._folder.resolve(), []
+        for capture in map(Path, test.captures):
+            if capture.is_relative_to(folder):
+                name = capture.relative_to(folder).as_posix()
+                # A folder with a name that results cannot hold is as good as one elsewhere.
+                with suppress(ValueError):
+                    found.append(ArtefactRecord(path=name, kind="capture", about="packets on every port"))
+        return tuple(found)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the run file is."""

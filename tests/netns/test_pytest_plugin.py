@@ -362,14 +362,17 @@ def test_packets_of_failed_tests_and_results_are_kept(suite: pytest.Pytester) ->
             pass
         """
     )
-    result = run(suite, "--pcap-on-failure", "packets", "--results", "results", "--lab-seed", "7")
+    result = run(suite, "--pcap-on-failure", "results/packets", "--results", "results", "--lab-seed", "7")
     result.assert_outcomes(failed=1, passed=1)
-    (kept,) = (suite.path / "packets").iterdir()
+    (kept,) = (suite.path / "results" / "packets").iterdir()
     assert kept.name.endswith("test_fails.pcapng")
     records, totals = capture.read(kept)
     assert len(totals) == 16, "two hosts, six ports on T0s of each plane and their T1s' two"
     assert any(record.port == "p1-t1-0:t0-1" for record in records)
-    (folder,) = (each for each in (suite.path / "results").iterdir() if each.is_dir())
+    failed, _ = run_file(suite, "results").tests
+    assert [(one.kind, one.path) for one in failed.artefacts][1:] == [("capture", f"packets/{kept.name}")]
+    assert "assert False" in (suite.path / "results" / failed.artefacts[0].path).read_text()
+    (folder,) = (each.parent for each in (suite.path / "results").glob("*/result.json"))
     kept_result = read_result(folder / "result.json")
     assert kept_result.command[0] == "pytest"
     assert kept_result.command[1].endswith("::test_fails")
@@ -441,8 +444,8 @@ def read_until(terminal: int, text: str, timeout_s: float = 30.0) -> str:
     return seen
 
 
-def run_file(suite: pytest.Pytester) -> RunRecord:
-    (found,) = (suite.path / "kept").glob("*.run.json")
+def run_file(suite: pytest.Pytester, folder: str = "kept") -> RunRecord:
+    (found,) = (suite.path / folder).glob("*.run.json")
     return read_run(found)
 
 
@@ -485,6 +488,11 @@ def test_a_session_leaves_a_run_file(suite: pytest.Pytester, workers: list[str])
     assert reasons["test_idle"] == "no rig"
     assert "assert 1 == 2" in reasons["test_bad"]
     assert "left behind" in reasons["test_unclean"]
+    for name in ("test_bad", "test_unclean"):
+        (log,) = next(test.artefacts for test in found.tests if test.name.endswith(name))
+        assert log.kind == "log"
+        assert reasons[name].split()[0] in (suite.path / "kept" / log.path).read_text()
+    assert not any(test.artefacts for test in found.tests if test.verdict.value != "fail")
     assert found.suite == "nightly"
     assert dict(found.facts) == {"nos": "5.1", "firmware h0:p1": "28.39"}
     assert found.complete

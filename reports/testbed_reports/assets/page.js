@@ -1,9 +1,6 @@
 "use strict";
 // Only comfort: values under the pointer, and zooming in time. Everything is on the page without it.
 (() => {
-  window.addEventListener("beforeprint", () => {
-    for (const fold of document.querySelectorAll(".card details, #figures details")) fold.open = true;
-  });
   // Charts of one group share a time axis and zoom together.
   const groups = new Map();
   for (const figure of document.querySelectorAll(".chart")) {
@@ -44,13 +41,13 @@
       zoom.append(button);
     }
     if (zoom) {
-      addButton(first.labels ? "All runs" : "Whole run", 0, all);
+      addButton(first.all || (first.labels ? "All runs" : "Whole run"), 0, all);
       const spans = first.faults || [];
       spans.forEach(([a, b], n) => {
         const around = Math.max((b - a) * 0.35, least);
         addButton(spans.length > 1 ? `Fault ${n + 1}` : "Around the fault", a - around, b + around);
       });
-      if (first.labels && all > 20) addButton("Last 14", all - 14, all);
+      if (first.labels && !first.all && all > 20) addButton("Last 14", all - 14, all);
       zoom.hidden = false;
       mark(buttons[0]);
     }
@@ -150,8 +147,9 @@
         cursor.setAttribute("visibility", "visible");
         readout.replaceChildren(data.labels
           ? table((data.labels[index] || []).slice(1).map((text) => [text]), [data.labels[index] ? data.labels[index][0] : ""])
-          : table(data.strips.map(([label, delivered, lost]) => [label, rate(delivered[index], index), lost[index] || ""]),
-            [`${sign(seconds(index).toFixed(4))} s`, "", "lost"]));
+          : table(data.strips.map(([label, delivered, lost, late]) =>
+            [label, rate(delivered[index], index), lost[index] || "", late[index] || ""]),
+            [`${sign(seconds(index).toFixed(4))} s`, "", "lost", data.strips.some((strip) => strip[3].length) ? "reordered" : ""]));
         readout.hidden = false;
         const box = figure.getBoundingClientRect();
         const x = event.clientX - box.left, room = readout.offsetWidth + 18;

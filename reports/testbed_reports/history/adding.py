@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 
 from testbed.measure.result import Result
 from testbed.measure.result_parts import FigureRecord, Verdict
-from testbed.measure.run import TestRecord
 from testbed_reports.changes import conditions_of_result, conditions_of_run
 from testbed_reports.comparison import Key, key
 from testbed_reports.history.rows import chunks, tests_of, without_tests
 from testbed_reports.history.tables import Conditions, Measurement, Outcome, Run, Series, Test
-from testbed_reports.overview import Sums
 from testbed_reports.sources import Source, lab_condition, whole_figures
+from testbed_reports.sums import Sums
+from testbed_reports.workers import spread
 
 
 @dataclass
@@ -43,11 +43,13 @@ class Adding:
     def carry_out(self) -> None:
         """Write its rows."""
         run, session = self._source.run, self._session
-        read = [_read(self._source, test) for test in run.tests]
+        heavy = sum(bool(test.results) for test in run.tests)
+        read = list(spread(_read, self._source, range(len(run.tests)), heavy))
         sums, conditions = Sums(), conditions_of_run(run)
         for one in read:
             sums.join(one.sums)
             conditions |= one.labs
+        whole = sums.whole
         session.add(
             Run(
                 id=run.id,
@@ -64,9 +66,9 @@ class Adding:
                 failed=run.count(Verdict.FAIL),
                 unknown=run.count(Verdict.UNKNOWN),
                 not_run=run.count(Verdict.NOT_RUN),
-                unexplained=sums.unexplained,
-                uncounted=sums.uncounted + sums.unreadable,
-                unhealed=sums.unhealed + sums.unclear,
+                unexplained=whole.unexplained,
+                uncounted=whole.uncounted + sums.unreadable,
+                unhealed=whole.unhealed + whole.unclear,
                 record=without_tests(run),
                 conditions=self._conditions(conditions),
                 file=str(self._source.file.resolve()),
@@ -162,9 +164,9 @@ class Adding:
         return digest
 
 
-def _read(source: Source, test: TestRecord) -> _Read:
+def _read(source: Source, number: int) -> _Read:
     out = _Read()
-    for part, found in enumerate(source.results(test)):
+    for part, found in enumerate(source.results(source.run.tests[number])):
         if not isinstance(found, Result):
             out.sums.unreadable += 1
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,11 @@ def tests_of(session: Session, wanted: Sequence[Key]) -> dict[Key, int]:
         )
         out.update({(name, lab, realised): number for name, lab, realised, number in rows})
     return out
+
+
+def finite(value: float | None) -> float | None:
+    """A number, or None for what is none: databases hold infinities, and others than we write to them."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def chunks(values: Sequence[_T]) -> Iterable[Sequence[_T]]:

@@ -7,18 +7,20 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from testbed.errors import UsageError, nearest
+from testbed.errors import InfrastructureError, UsageError, nearest
 from testbed.measure.result_parts import FigureRecord, Verdict
 from testbed.measure.run import RunRecord
+from testbed.measure.texts import clipped
 from testbed_reports.changes import Since
 from testbed_reports.comparison import Figures, Key, key
 from testbed_reports.history.adding import Adding
 from testbed_reports.history.database import alone, database_error, open_database
-from testbed_reports.history.rows import chunks, tests_of, without_tests
+from testbed_reports.history.rows import chunks, finite, tests_of, without_tests
 from testbed_reports.history.tables import Alarm, Conditions, Measurement, Outcome, Run, Series, Test
 from testbed_reports.sources import Source, part_name
 
@@ -102,13 +104,15 @@ class History:
     def last_pass(self, run: RunRecord) -> Since | None:
         """The newest such run that was a pass."""
         found = self._newest(run, Run.suite == run.suite, Run.verdict == Verdict.PASS.value)
-        if found is None:
-            return None
+        return None if found is None else Since(found.id, found.created, self.conditions(found.id))
+
+    def conditions(self, identity: str) -> dict[str, str]:
+        """Under what a run went, by name; empty for one that is not here."""
         with Session(self.engine) as session:
             content = session.scalar(
-                select(Conditions.content).join(Run, Run.conditions == Conditions.digest).where(Run.id == found.id)
+                select(Conditions.content).join(Run, Run.conditions == Conditions.digest).where(Run.id == identity)
             )
-        return Since(found.id, found.created, dict(content or {}))
+        return dict(content or {})
 
     def last_passes(self, run: RunRecord) -> dict[Key, Since]:
         """Of each of a run's tests the last earlier pass whose conditions are known."""
@@ -152,12 +156,12 @@ class History:
                     part_name(series.scope, series.part),
                 ): FigureRecord(
                     name=series.figure,
-                    value=value.value,
+                    value=finite(value.value),
                     unit=series.unit,
                     definition=series.definition,
                     samples=value.samples,
                     scope=series.scope,
-                    resolution=value.resolution,
+                    resolution=finite(value.resolution),
                     at_least=value.at_least,
                 )
                 for test, series, value in rows
@@ -197,4 +201,14 @@ def _record(session: Session, found: Run) -> RunRecord:
         }
         for test, outcome in rows
     ]
-    return RunRecord.model_validate_json(json.dumps(dict(found.record) | {"tests": tests}))
+    try:
+        return RunRecord.model_validate_json(json.dumps(dict(found.record) | {"tests": tests}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InfrastructureError(
+            "a run of this history cannot be read",
+            where=found.id,
+            found=clipped(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200),
+            expected="what a testbed wrote",
+            remedy="restore the history from a copy, or name another with --history",
+        ) from None

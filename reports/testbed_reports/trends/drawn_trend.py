@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 
 from markupsafe import Markup
 
 from testbed_reports.display import count, quantity
-from testbed_reports.svg import el, number, text, together
+from testbed_reports.plots import Plot
+from testbed_reports.svg import el, number, text
 from testbed_reports.trends.store import Trend
 
-WIDTH, LEFT, RIGHT = 1120.0, 92.0, 150.0
-PLOT = WIDTH - LEFT - RIGHT
-_HIGH, _TOP, _AXIS = 120.0, 16.0, 30.0
+_LEFT, _RIGHT, _HIGH, _TOP = 92.0, 150.0, 120.0, 16.0
 
 
 def draw_trend(trend: Trend) -> tuple[Markup, dict[str, object]]:
@@ -30,49 +31,33 @@ def draw_trend(trend: Trend) -> tuple[Markup, dict[str, object]]:
 
     size = len(values)
     dots = "".join(f"M{position}.5 {number(y(value))}h0" for position, value in enumerate(values))
-    inner = together(
-        [
+    plot = Plot(size, _LEFT, _RIGHT, _TOP, bottom)
+    svg = plot.svg(
+        f"{trend.figure.replace('_', ' ')} of {trend.key[0]} over {size} runs",
+        "trend",
+        behind=[plot.back(_TOP, _HIGH), plot.ticks(_ticks(trend))],
+        inside=[
             *_ranges(trend, bottom),
             *(el("path", d=path, class_="rate", vector_effect="non-scaling-stroke") for path in _levels(trend, y)),
             el("path", d=dots, class_="dot point", vector_effect="non-scaling-stroke"),
-        ]
-    )
-    plot = el(
-        "svg",
-        inner,
-        x=LEFT,
-        y=0.0,
-        width=PLOT,
-        height=bottom,
-        viewBox=f"0 0 {size} {bottom:.0f}",
-        preserveAspectRatio="none",
-        class_="plot",
-    )
-    svg = el(
-        "svg",
-        el("title", f"{trend.figure.replace('_', ' ')} of {trend.key[0]} over {size} runs"),
-        el("rect", x=LEFT, y=_TOP, width=PLOT, height=_HIGH, class_="back"),
-        _ticks(trend, bottom),
-        plot,
-        *_scale(trend, y),
-        *_notes(trend),
-        el("line", x1=0.0, x2=0.0, y1=_TOP, y2=bottom, class_="cursor", visibility="hidden"),
-        viewBox=f"0 0 {WIDTH:.0f} {bottom + _AXIS:.0f}",
-        class_="timeline trend",
-        role="img",
-        tabindex="0",
+        ],
+        around=[*_scale(trend, y), *_notes(trend, plot)],
     )
     labels = [
         [
-            f"{point.created:%m-%d}",
-            f"{point.created:%Y-%m-%d %H:%M}",
+            *_when(point.created),
             ("≥ " if point.at_least else "") + quantity(point.value, trend.unit, name=trend.figure),
             f"n = {count(point.samples)}, {point.verdict.replace('_', ' ')}",
         ]
         for point in trend.points
     ]
-    data = {"count": size, "labels": labels, "left": LEFT, "width": PLOT, "top": _TOP, "strips": []}
-    return svg, data
+    return svg, plot.data() | {"labels": labels, "strips": []}
+
+
+@lru_cache(maxsize=1024)
+def _when(created: datetime) -> tuple[str, str]:
+    """A day as the axis says it, and as the readout does. The same runs are on every drawing."""
+    return f"{created:%m-%d}", f"{created:%Y-%m-%d %H:%M}"
 
 
 def _ranges(trend: Trend, bottom: float) -> Iterator[Markup]:
@@ -101,15 +86,9 @@ def _levels(trend: Trend, y: Callable[[float], float]) -> Iterator[str]:
         yield f"M{begin} {number(y(middle))}H{end}"
 
 
-def _ticks(trend: Trend, bottom: float) -> Markup:
-    size, parts = len(trend.points), []
-    step = max(math.ceil(size / 9), 1)
-    for position in range(0, size, step):
-        x = LEFT + (position + 0.5) / size * PLOT
-        parts.append(el("path", d=f"M{x:.1f} {_TOP:.0f}V{bottom + 5:.0f}", class_="tick"))
-        label = f"{trend.points[position].created:%m-%d}"
-        parts.append(text(label, round(x, 1), bottom + 18, "axis", text_anchor="middle"))
-    return el("g", *parts, class_="ticks")
+def _ticks(trend: Trend) -> Iterator[tuple[float, str]]:
+    step = max(math.ceil(len(trend.points) / 9), 1)
+    return ((at + 0.5, _when(trend.points[at].created)[0]) for at in range(0, len(trend.points), step))
 
 
 def _scale(trend: Trend, y: Callable[[float], float]) -> Iterator[Markup]:
@@ -121,12 +100,11 @@ def _scale(trend: Trend, y: Callable[[float], float]) -> Iterator[Markup]:
         if all(abs(at - other) > 18 for other in shown):
             shown.append(at)
             label = quantity(value, trend.unit, name=trend.figure)
-            yield text(label, LEFT - 8, at + 4, "axis", text_anchor="end")
+            yield text(label, _LEFT - 8, at + 4, "axis", text_anchor="end")
 
 
-def _notes(trend: Trend) -> Iterator[Markup]:
-    x = LEFT + PLOT + 12
-    last = trend.points[-1]
+def _notes(trend: Trend, plot: Plot) -> Iterator[Markup]:
+    x, last = plot.beside, trend.points[-1]
     yield text("last", x, _TOP + 14, "count")
     yield text(quantity(last.value, trend.unit, name=trend.figure), x, _TOP + 31, "plane")
     lines = [f"{count(len(trend.points))} runs"]

@@ -139,7 +139,7 @@ def calibrate(length: int, shuffles: int, seed: int = 7) -> tuple[float, ...]:
     """The scores that the shares of shuffled series reach."""
     rng = np.random.default_rng(seed)
     most = []
-    step = max(2_000_000 // (length * 16), 1)
+    step = max(4_000_000 // (length * length), 1)
     for start in range(0, shuffles, step):
         rows = rng.permuted(np.tile(np.arange(length, dtype=np.float64), (min(step, shuffles - start), 1)), axis=1)
         most.append(best_scores(rows)[0].max(axis=1))

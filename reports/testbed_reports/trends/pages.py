@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from testbed_reports.comparison import Key
 from testbed_reports.display import count, quantity, title
-from testbed_reports.frame import Site, frame, render
-from testbed_reports.page import script_data
+from testbed_reports.frame import Site, frame, render, script_data
 from testbed_reports.trends.drawn_trend import draw_trend
 from testbed_reports.trends.store import Told, Trend
 
@@ -60,10 +59,12 @@ def render_test_trends(key: Key, trends: Sequence[Trend], told: Sequence[Told], 
         svg, data = draw_trend(trend)
         drawn.append((trend, title(trend.figure), svg, script_data(data), _range_text(trend)))
     shown = {id(trend) for trend, *_ in drawn}
+    rest = [_row(trend) for trend in trends if id(trend) not in shown]
     context: dict[str, Any] = {
         "key": key,
         "drawn": drawn,
-        "rest": [_row(trend) for trend in trends if id(trend) not in shown],
+        "rest": rest,
+        "definitions": {row["figure"]: row["definition"] for row in rest},
         "told": [_told(one, {}) for one in told],
         "runs": max((len(trend.points) for trend in trends), default=0),
     }

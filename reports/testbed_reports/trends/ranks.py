@@ -29,10 +29,22 @@ def scores(ranks: F64) -> F64:
     Returns:
         Shape (rows, n - 1); column k is of the split before position k + 1.
     """
-    rows, n = ranks.shape
-    sums = np.cumsum(ranks, axis=1)[:, :-1]
-    first = np.arange(1, n)
-    out = np.empty((rows, n - 1))
+    n = ranks.shape[1]
+    return scores_of_sums(np.cumsum(ranks, axis=1)[:, :-1], np.arange(1, n), n)
+
+
+def scores_of_sums(sums: F64, first: npt.NDArray[np.int64], n: int) -> F64:
+    """The scores of rank sums.
+
+    Args:
+        sums: shape (rows, splits), each the sum of the midranks before a split.
+        first: shape (splits,), how many ranks each column sums, 1…n - 1.
+        n: ranks there are.
+
+    Returns:
+        Shape (rows, splits).
+    """
+    out = np.empty(sums.shape)
     few = np.minimum(first, n - first)
     many = few > EXACT
     if many.any():
@@ -41,27 +53,26 @@ def scores(ranks: F64) -> F64:
         # Half a rank of continuity correction. Ties make sums less scattered than this says: then scores are too low.
         away = np.maximum(np.abs(sums[:, many] - mean) - 0.5, 0.0) / deviation
         out[:, many] = _normal(away)
-    total = n * (n + 1) / 2
-    for column in np.flatnonzero(~many):
-        k = int(first[column])
-        summed = sums[:, column] if k <= n - k else total - sums[:, column]
-        out[:, column] = _exact(summed, min(k, n - k), n)
+    if not many.all():
+        exact = ~many
+        swapped = np.where(first <= n - first, sums, n * (n + 1) / 2 - sums)
+        out[:, exact] = _exact(swapped[:, exact], few[exact], n)
     return out
 
 
-def _exact(sums: F64, few: int, n: int) -> F64:
-    """Scores of sums of ``few`` of the ranks 1…n."""
-    table = _tails(n)[few - 1]
+def _exact(sums: F64, few: npt.NDArray[np.int64], n: int) -> F64:
+    """Scores of sums of ``few`` of the ranks 1…n, at most EXACT, column by column."""
+    table = _tails(n)
     middle = few * (n + 1) / 2
     # Tails are symmetric: how far the sum is from the middle, midranks rounded towards it.
     far = np.floor(np.abs(sums - middle) + (middle % 1)).astype(np.int64)
-    at = np.clip(math.floor(middle) + far, 0, table.size - 1)
-    return np.where(far <= 0, 0.0, table[at])
+    at = np.clip(np.floor(middle).astype(np.int64) + far, 0, table.shape[1] - 1)
+    return np.where(far <= 0, 0.0, table[few - 1, at])
 
 
 @lru_cache(maxsize=128)
-def _tails(n: int) -> tuple[F64, ...]:
-    """For 1…EXACT ranks summed: by sum, -log10 of twice the share of subsets with that sum or a larger one."""
+def _tails(n: int) -> F64:
+    """Row by row for 1…EXACT ranks summed: by sum, -log10 of twice the share of subsets with that or a larger one."""
     most = EXACT * n + 1
     ways = np.zeros((EXACT + 1, most))
     ways[0, 0] = 1.0
@@ -74,7 +85,7 @@ def _tails(n: int) -> tuple[F64, ...]:
         largest = sum(range(max(n - size + 1, 1), n + 1))
         tail[largest + 1 :] = tail[largest]
         out.append(np.maximum(-np.log10(np.minimum(2 * tail, 1.0)), 0.0))
-    return tuple(out)
+    return np.stack(out)
 
 
 def _normal(away: F64) -> F64:

@@ -56,6 +56,11 @@ def test_devices_have_what_their_profile_says_and_what_they_say_themselves_first
         t0.device_port("d2")
 
 
+def test_what_a_lab_is_made_of_is_what_its_results_are_tagged_with() -> None:
+    assert Lab.parse(RIG).realised == "rig"
+    assert Lab.load("laptop").realised == "netns"
+
+
 def test_a_device_is_the_same_after_it_was_written_down() -> None:
     for device in devices(Lab.parse(RIG)).values():
         assert Device.from_json(json.loads(json.dumps(device.to_json()))) == device

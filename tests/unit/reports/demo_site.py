@@ -37,6 +37,7 @@ def build(out: Path) -> None:
         for number in range(NIGHTS):
             facts = {"nos": "5.1.0" if number >= 18 else "5.0.3", "firmware": "28.43" if number >= 24 else "28.39"}
             tests = [_test(base, each, number, folder, facts, rng) for each in TESTS]
+            facts["optics"] = "lot 8" if number == NIGHTS - 1 else "lot 7"
             if number == NIGHTS - 1:
                 tests[3] = test(tests[3].name, Verdict.NOT_RUN, reason="needs power: the PDU of rack 2 does not answer")
                 tests[4] = tests[4].model_copy(update={"verdict": Verdict.FAIL, "reason": "loss ratio is above 0.1 %"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Iterator
@@ -24,15 +25,17 @@ from tests.unit.reports.nights import changed, kept, many, night, put_result, te
 
 #: Pages of the small site, and what must be drawn on each.
 PAGES = {
-    "index.html": "table",
-    "history.html": "table",
+    "index.html": "svg.history .bar.pass",
+    "history.html": "svg.history .bar.not_run",
     "trends/index.html": "table",
     "trends/0.html": "svg.trend .rate",
-    "runs/night-019/index.html": "#tests",
+    "runs/night-019/index.html": "#failovers svg .area",
     "runs/night-019/t/0.html": "svg.timeline .rate",
     "runs/night-019/t/1.html": "pre",
-    "runs/night-019/compare.html": "#figures-h",
+    "runs/night-019/compare.html": "svg.trend .dot",
 }
+#: Those with a drawing that zooms.
+ZOOMED = ("index.html", "history.html", "trends/0.html", "runs/night-019/t/0.html", "runs/night-019/compare.html")
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +47,17 @@ def site(reboot: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(20):
             value = (0.040 if number >= 12 else 0.020) + float(noise[number])
             facts = {"nos": "5.0" if number >= 12 else "4.9"}
-            result = with_values(reboot, {"failover": value, "loss_ratio": 0.0}, id=f"r{number}", facts=facts)
+            names = ("delay_p50", "delay_p99", "goodput", "outage")
+            values = {"failover": value, "loss_ratio": 0.0} | {name: 0.01 + float(noise[-1 - number]) for name in names}
+            result = with_values(reboot, values, id=f"r{number}", facts=facts)
             if number == 19:
                 figures = (*result.figures[:1], *(one for one in reboot.figures if one.name != "failover"))
                 result = changed(reboot, id="r19", facts=facts, figures=figures, judgements=())
             name = put_result(result, folder / str(number), "r")
             idle = Verdict.NOT_RUN if number == 19 else Verdict.PASS
             tests = [test("tests/test_a.py::measured", results=(name,)), test("tests/test_a.py::idle", idle)]
+            if number == 19:
+                tests.append(test("tests/test_a.py::once_more", results=(name,)))
             history.add(kept(night(number, tests, facts=facts), folder / str(number)))
         publish(history, folder / "www")
     return folder / "www"
@@ -77,10 +84,8 @@ def test_axe_finds_nothing_serious(site: Path, chromium: webdriver.Chrome, page:
     assert serious(chromium) == []
 
 
-@pytest.mark.parametrize(("page", "group"), [("runs/night-019/t/0.html", "time"), ("trends/0.html", None)])
-def test_a_chart_zooms_by_keyboard_and_by_dragging(
-    site: Path, chromium: webdriver.Chrome, page: str, group: str | None
-) -> None:
+@pytest.mark.parametrize("page", ZOOMED)
+def test_a_chart_zooms_by_keyboard_and_by_dragging(site: Path, chromium: webdriver.Chrome, page: str) -> None:
     chromium.get((site / page).as_uri())
     chart = chromium.find_element(By.CSS_SELECTOR, "svg.timeline")
     plot = chart.find_element(By.CSS_SELECTOR, "svg.plot")
@@ -103,37 +108,77 @@ def test_a_chart_zooms_by_keyboard_and_by_dragging(
     readout = chart.parent.find_element(By.CSS_SELECTOR, ".readout")
     ActionChains(chromium).move_to_element(chart).perform()
     WebDriverWait(chromium, 10).until(lambda _: readout.is_displayed())
-    if group:
-        others = chromium.find_elements(By.CSS_SELECTOR, f'[data-group="{group}"] svg.plot')
-        assert len({str(each.get_dom_attribute("viewBox")).split()[0] for each in others}) == 1
+    group = chart.find_element(By.XPATH, "..").get_dom_attribute("data-group")
+    others = chromium.find_elements(By.CSS_SELECTOR, f'[data-group="{group}"] svg.plot')
+    assert len({str(each.get_dom_attribute("viewBox")).split()[0] for each in others}) == 1
     assert console(chromium) == []
 
 
-def test_the_keyboard_reaches_every_link_button_and_chart(site: Path, chromium: webdriver.Chrome) -> None:
-    for page in ("runs/night-019/index.html", "runs/night-019/t/0.html", "trends/0.html"):
-        chromium.get((site / page).as_uri())
-        wanted = chromium.execute_script(
-            "return [...document.querySelectorAll('a[href], button, input, summary, svg[tabindex], pre[tabindex]')]"
-            ".filter((e) => e.checkVisibility()).length"
-        )
-        seen = set()
-        for _ in range(wanted + 5):
-            ActionChains(chromium).send_keys(Keys.TAB).perform()
-            seen.add(
-                chromium.execute_script(
-                    "const e = document.activeElement; e.dataset.seen ??= String(Math.random()); "
-                    "return e === document.body ? '' : e.dataset.seen"
-                )
+@pytest.mark.parametrize("page", PAGES)
+def test_the_keyboard_reaches_every_link_button_and_chart(site: Path, chromium: webdriver.Chrome, page: str) -> None:
+    chromium.get((site / page).as_uri())
+    wanted = chromium.execute_script(
+        "return [...document.querySelectorAll('a[href], button, input, summary, svg[tabindex], pre[tabindex]')]"
+        ".filter((e) => e.checkVisibility()).length"
+    )
+    seen = set()
+    for _ in range(wanted + 5):
+        ActionChains(chromium).send_keys(Keys.TAB).perform()
+        seen.add(
+            chromium.execute_script(
+                "const e = document.activeElement; e.dataset.seen ??= String(Math.random()); "
+                "return e === document.body ? '' : e.dataset.seen"
             )
-        assert len(seen - {""}) >= wanted, page
+        )
+    assert len(seen - {""}) >= wanted
 
 
 def test_without_script_everything_is_there(site: Path) -> None:
+    """What is on a page with scripts is on it without: words, tables and drawings; only comfort is hidden."""
     with browser(script=False) as plain:
+        for page, drawn in PAGES.items():
+            plain.get((site / page).as_uri())
+            assert plain.find_element(By.CSS_SELECTOR, drawn), page
+            body = plain.find_element(By.TAG_NAME, "body").text
+            assert plain.find_element(By.TAG_NAME, "h1").text in body, page
+            for table in plain.find_elements(By.CSS_SELECTOR, "main table"):
+                assert table.find_element(By.CSS_SELECTOR, "tbody"), page
+            for drawing in plain.find_elements(By.CSS_SELECTOR, "main > section svg.timeline"):
+                assert drawing.size["height"] > 100 or not drawing.is_displayed(), page
+            for comfort in plain.find_elements(By.CSS_SELECTOR, ".zoom, .find"):
+                assert not comfort.is_displayed(), page
         plain.get((site / "runs/night-019/t/0.html").as_uri())
         assert "Failover" in plain.find_element(By.TAG_NAME, "body").text
-        assert plain.find_element(By.CSS_SELECTOR, "svg.timeline").size["height"] > 200
-        assert not plain.find_element(By.CSS_SELECTOR, ".zoom").is_displayed()
+
+
+def test_on_paper_definitions_are_unfolded_and_what_only_a_screen_needs_is_gone(site: Path) -> None:
+    with browser() as printer:
+        for page in PAGES:
+            printer.get((site / page).as_uri())
+            printer.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+            folded = printer.execute_script(
+                "return [...document.querySelectorAll('.card details > :not(summary), .meanings dl, #figures table')]"
+                ".filter((e) => !e.checkVisibility({contentVisibilityAuto: true}) || !e.offsetHeight).length"
+            )
+            assert folded == 0, page
+            for hidden in printer.find_elements(By.CSS_SELECTOR, ".zoom, .find, .places, .hint, nav"):
+                assert not hidden.is_displayed(), (page, hidden.get_dom_attribute("class"))
+            paper = printer.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+            assert base64.b64decode(paper["data"]).startswith(b"%PDF")
+
+
+def test_definitions_are_one_key_away(site: Path, chromium: webdriver.Chrome) -> None:
+    for page, wanted in (
+        ("runs/night-019/index.html", "neither delivered nor dropped"),
+        ("runs/night-019/t/0.html", "RFC 7680"),
+        ("runs/night-019/compare.html", "as drawn for a test"),
+    ):
+        chromium.get((site / page).as_uri())
+        folds = chromium.find_elements(By.CSS_SELECTOR, ".card summary, .meanings summary")
+        assert folds, page
+        for fold in folds:
+            fold.send_keys(Keys.ENTER)
+        assert wanted in chromium.find_element(By.TAG_NAME, "body").text, page
 
 
 def test_ten_thousand_tests_open_at_once_and_are_found(tmp_path: Path, chromium: webdriver.Chrome) -> None:
@@ -162,6 +207,6 @@ def test_dark_is_as_readable(site: Path) -> None:
         dark.execute_cdp_cmd(
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
         )
-        for page in ("runs/night-019/index.html", "runs/night-019/t/0.html", "trends/0.html"):
+        for page in PAGES:
             dark.get((site / page).as_uri())
             assert serious(dark) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from testbed.errors import InfrastructureError, UsageError
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
 from tests.unit.reports.nights import kept, night, put_result, test, with_values
+from tests.unit.reports.pages import read_page
 
 
 @pytest.fixture
@@ -41,17 +43,24 @@ def add_nights(history: History, reboot: Result, folder: Path, numbers: range, s
         history.add(kept(night(number, tests, facts=facts), folder / str(number)))
 
 
+def all_pages(site: Path) -> list[Path]:
+    """As a web server sees them, which follows links."""
+    walked = os.walk(site, followlinks=True)
+    return sorted(Path(folder, name) for folder, _, names in walked for name in names if name.endswith(".html"))
+
+
 def pages(site: Path) -> list[str]:
-    return sorted(path.relative_to(site.resolve()).as_posix() for path in site.resolve().rglob("*.html"))
+    return [path.relative_to(site).as_posix() for path in all_pages(site)]
 
 
 def dead_ends(site: Path) -> list[tuple[str, str]]:
     """Addresses on any page that lead to no file, or out of the site."""
     found = []
-    for page in site.resolve().rglob("*.html"):
+    for page in all_pages(site):
         for address in re.findall(r'(?:href|src)="?([^"\s>]+)', page.read_text()):
-            target = (page.parent / address.partition("#")[0]).resolve()
-            inside = target.is_relative_to(site.resolve())
+            # As a browser does: addresses are put together before anybody looks at files.
+            target = Path(os.path.normpath(page.parent / address.partition("#")[0]))
+            inside = target.is_relative_to(site)
             if not address.startswith(("#", "data:")) and not (inside and target.is_file()):
                 found.append((page.name, address))
     return found
@@ -80,6 +89,19 @@ def test_a_site_holds_latest_history_trends_and_runs(history: History, reboot: R
     assert told.last.run_id <= "night-011" < told.first.run_id
 
 
+def test_the_front_page_says_what_changed_since_the_last_pass(history: History, tmp_path: Path) -> None:
+    for number, (verdict, optics) in enumerate([(Verdict.PASS, "lot 7"), (Verdict.FAIL, "lot 8")]):
+        run = night(number, [test("a::x", verdict, realised="rig")], facts={"optics": optics})
+        history.add(kept(run, tmp_path / str(number)))
+    publish(history, tmp_path / "site")
+    page = read_page((tmp_path / "site" / "index.html").read_text())
+    card = next(card for card in page.all("div", "card") if card.one("h2").text() == "Changed since last pass")
+    assert card.one("div", "value").text() == "1"
+    assert ["optics", "lot 7", "lot 8"] in [row for table in page.all("table") for row in table.rows()]
+    tags = [[tag.text() for tag in each.all("span", "tag")] for each in page.all("div", "card") if each is not card]
+    assert tags == [["rig"]] * len(tags)
+
+
 def test_a_change_is_new_once(history: History, reboot: Result, tmp_path: Path) -> None:
     add_nights(history, reboot, tmp_path / "nights", range(20), step_at=12)
     site = tmp_path / "site"
@@ -103,6 +125,19 @@ def test_pages_of_runs_are_made_once_and_old_ones_go(history: History, reboot: R
     assert not (site / "runs" / "night-001").exists()
     assert "night-001" in (site / "history.html").read_text()
     assert dead_ends(site) == []
+
+
+def test_a_run_that_comes_again_under_its_id_has_its_own_pages(
+    history: History, reboot: Result, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    for folder, title in (("one", "before"), ("two", "after")):
+        history.forget(["night-001"])
+        publish(history, site)
+        history.add(kept(night(1, [test(f"a::is_{title}")]), tmp_path / folder))
+        publish(history, site)
+        assert f"is_{title}" in (site / "runs" / "night-001" / "index.html").read_text()
+    assert len(list((tmp_path / ".site.site" / "runs").iterdir())) == 1
 
 
 def test_a_run_whose_files_are_gone_is_told_not_shown(history: History, reboot: Result, tmp_path: Path) -> None:
@@ -129,7 +164,7 @@ def test_hostile_names_stay_text_on_every_page(history: History, reboot: Result,
         run = night(number, tests, title=hostile, suite=hostile, runner=hostile, facts=facts)
         history.add(kept(run, tmp_path / str(number)))
     publish(history, tmp_path / "site")
-    for page in (tmp_path / "site").resolve().rglob("*.html"):
+    for page in all_pages(tmp_path / "site"):
         content = page.read_text()
         assert "<img" not in content, page
         assert "alert(1)</script" not in content, page
@@ -233,4 +268,6 @@ def test_killed_at_any_step_the_old_site_or_the_new_one_is_there(
         assert "night-003" in (site / "history.html").read_text()
         assert not list((tmp_path / ".site.site").glob("build-*"))
     assert outcomes == {False, True}
-    assert len(list((tmp_path / ".site.site").iterdir())) <= 3
+    assert len(list((tmp_path / ".site.site").glob("site-*"))) <= 2
+    linked = {link.readlink().name for link in (tmp_path / ".site.site").glob("site-*/runs/*")}
+    assert {path.name for path in (tmp_path / ".site.site" / "runs").iterdir()} == linked

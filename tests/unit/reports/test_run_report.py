@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from testbed_reports.changes import Since, conditions_of_run
+from testbed_reports.changes import Since, changes, conditions_of_run
 from testbed_reports.comparison import compare, key
 from testbed_reports.frame import ALONE, write_assets
-from testbed_reports.overview import Morning, Sums, cards, render_overview
+from testbed_reports.overview import Morning, cards, render_overview
 from testbed_reports.run_report import MOST_SINGLE_BYTES, Earlier, write_run_report, write_single
+from testbed_reports.sums import Sums
 
 from testbed.measure.result import Result
-from testbed.measure.result_parts import Verdict
+from testbed.measure.result_parts import ArtefactRecord, Verdict
 from testbed.measure.run import RunRecord
 from tests.unit.reports.nights import changed, kept, many, night, put_result, test
 from tests.unit.reports.pages import read_page
@@ -66,6 +67,24 @@ def test_what_nobody_counted_is_unknown_not_zero(reboot: Result) -> None:
     sums.add(changed(reboot, unexplained_packets=3, verdict=Verdict.FAIL, reason="three are missing"))
     assert told(run, sums, Morning())["Unexplained packets"] == ("3", "fail")
     assert told(run, sums, Morning())["Newly not run"] == ("–", "plain")
+
+
+def test_every_count_says_what_it_was_measured_on(reboot: Result) -> None:
+    tests = [test("a::x"), test("a::y", realised="rig"), test("a::z", realised="front end")]
+    before = night(1, [*tests, test("a::gone", realised="rig")])
+    sums = Sums()
+    for realised, packets in (("netns", 0), ("rig", 3), ("front end", 0)):
+        sums.add(changed(reboot, realised=realised, unexplained_packets=packets, verdict=Verdict.FAIL, reason="lost"))
+    tags = {card.label: card.tags for card in cards(night(2, tests), sums, Morning(compare(before, night(2, tests))))}
+    assert tags["Tests"] == ("front end 1", "netns 1", "rig 1")
+    assert tags["Unexplained packets"] == ("front end 0", "netns 0", "rig 3")
+    assert tags["Newly not run"] == ("front end 0", "netns 0", "rig 1")
+
+
+def test_what_people_ask_for_first_is_told_first() -> None:
+    now = {"optics": "b", "nos": "b", "lab x": "b", "kernel": "b", "package numpy": "b", "seed traffic": "b"}
+    found = changes(dict.fromkeys(now, "a"), now)
+    assert [change.name for change in found] == ["nos", "optics", "lab x", "kernel", "package numpy", "seed traffic"]
 
 
 def test_a_run_that_lost_a_test_is_no_pass() -> None:
@@ -135,6 +154,32 @@ def report(folder: Path, out: Path, earlier: Earlier | None = None) -> None:
     out.mkdir()
     write_assets(out)
     write_run_report(read_source(folder / "night-001.run.json"), out, earlier or Earlier())
+
+
+def test_what_was_kept_of_a_failed_test_is_linked_from_the_top_of_its_page(reboot: Result, tmp_path: Path) -> None:
+    failed = changed(reboot, verdict=Verdict.FAIL, reason="a limit is not kept")
+    name = put_result(failed, tmp_path, "failed")
+    artefacts = (
+        ArtefactRecord(path="run.logs/0.log", kind="log"),
+        ArtefactRecord(path="packets/x.pcapng", kind="capture"),
+        ArtefactRecord(path="gone.yaml", kind="other"),
+    )
+    there = [artefact.path for artefact in artefacts[:2]]
+    for path in there:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(path)
+    tests = [
+        test("a::measured", Verdict.FAIL, results=(name,), artefacts=artefacts),
+        test("a::told", Verdict.FAIL, artefacts=artefacts),
+    ]
+    kept(night(1, tests), tmp_path)
+    report(tmp_path, tmp_path / "out")
+    for number, place in ((0, {"id": "kept"}), (1, {"aria-labelledby": "kept-h"})):
+        page = tmp_path / "out" / "t" / f"{number}.html"
+        links = read_page(page.read_text()).one(**place).all("a")
+        assert [link.text() for link in links] == there
+        assert [(page.parent / link.attributes["href"]).read_text() for link in links] == there
+        assert "gone.yaml" in read_page(page.read_text()).one(**place).text()
 
 
 def addresses(page: str) -> list[str]:
