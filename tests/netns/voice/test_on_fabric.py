@@ -102,9 +102,14 @@ def test_calls_cross_the_fabric_and_every_packet_is_accounted_for(voices: NetnsF
     # What each client looked for in what came back, it found, whatever the machine's pace made of the rest.
     assert len(calls.outcome.told) == 3
     assert all(each["matched"] and each["matched"] > 0.3 for each in calls.outcome.told)
-    planes = calls.outcome.by_plane[calls.places.clients[0]]
-    assert min(planes.values()) > 0.4 * sum(planes.values())
     assert [line.split()[0] for line in measured.table()[1:]] == ["up", "down"]
+    # The ports have seen each packet of a program on both legs, spread over both planes, and each arrived.
+    for direction in ("up", "down"):
+        sent = [measured.value("sent", f"{direction} plane {plane}") for plane in (0, 1)]
+        assert sum(sent) == pytest.approx(2 * measured.value("sent", direction), rel=0.05)
+        assert min(sent) > 0.4 * sum(sent)
+        assert [measured.value("lost", f"{direction} plane {plane}") for plane in (0, 1)] == [0, 0]
+    assert [line.split()[0] for line in measured.plane_table()[2:]] == ["0", "1"]
 
 
 def test_another_time_scale_is_refused_by_name() -> None:
