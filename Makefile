@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LAB ?= laptop
+# `make run LAB=laptop` sends path probes in place of calls; RUN_ARGS are any of `testbed run`.
+LAB ?= voice
+RUN_ARGS ?= $(if $(filter voice,$(LAB)),--calls 4)
 SOAK ?= kill mrc schedule prober voice
 # Two workers at once, a file of tests at a time; `make test PYTEST_ARGS="-n 0"` runs all in one process.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
@@ -12,8 +14,8 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 help: ## What there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## Build a fabric, reboot a switch under traffic, measure, write a page
-	$(BIN)/testbed run $(LAB)
+run: $(VENV)/.run ## Build a fabric, reboot a switch under calls, measure, write a page
+	$(BIN)/testbed run $(LAB) $(RUN_ARGS)
 
 test: $(VENV)/.test ## All tests that this machine can run
 	$(BIN)/pytest $(WORKERS) $(PYTEST_ARGS)
@@ -41,7 +43,7 @@ clean: ## Remove the virtual environment and results
 
 # Each stamp installs the extras that its target needs, and installs again when pyproject.toml changes.
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[voice]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/pip

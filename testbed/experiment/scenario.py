@@ -94,7 +94,7 @@ def _run_calls(fabric: Fabric, scenario: Scenario, faults: Faults, tell: Callabl
         # What is sent in the last second is not counted: it could still come.
         flows.go_on_for(scenario.aftermath_s)
     measured = measure_voice(fabric.lab, flows, [] if fault is None else [fault])
-    for line in (*measured.table(), *measured.notes[1:]):
+    for line in (*measured.table(), *measured.plane_table()):
         tell(line)
     return measured
 

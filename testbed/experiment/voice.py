@@ -20,6 +20,7 @@ from testbed.measure.reorder import reordering
 from testbed.measure.streams import Level, streams
 from testbed.measure.timeline import Timeline, timeline
 from testbed.measure.voice import call_figures, heard_figures, packet_figures
+from testbed.measure.voice_planes import plane_figures
 from testbed.record import Drop, Figure
 from testbed.samples import Samples
 from testbed.traffic.voice.calls import VoiceCalls
@@ -31,7 +32,10 @@ _DIRECTIONS = {"up": "from clients to the transceiver", "down": "from the transc
 
 @dataclass(frozen=True)
 class VoiceMeasured(Measured):
-    """What calls came to. Figures are of ``all``, ``up``, ``down``, and each ``flow call 3 up``."""
+    """What calls came to.
+
+    Figures are of ``all``, ``up``, ``down``, each ``flow call 3 up``; of ``plane 3`` and ``up plane 3`` and their like.
+    """
 
     flows: VoiceCalls
 
@@ -59,15 +63,11 @@ class VoiceMeasured(Measured):
 
     @property
     def notes(self) -> list[str]:
-        """Who was where, and what came in on which plane."""
+        """Who was where."""
         flows, places = self.flows, self.flows.places
         relays = f"relay on {' and '.join(places.relays)}"
         who = f"clients on {', '.join(places.clients)}, {relays}, transceiver on {places.transceiver}"
-        lines = [f"{sum(flows.calls)} calls, {flows.spread} over paths; {who}"]
-        for host, planes in flows.outcome.by_plane.items():
-            shares = ", ".join(f"plane {plane} {packets}" for plane, packets in sorted(planes.items()))
-            lines.append(f"packets that came in at {host}: {shares}")
-        return lines
+        return [f"{sum(flows.calls)} calls, {flows.spread} over paths; {who}"]
 
     def table(self) -> list[str]:
         """What a person wants to know first, a line for each direction."""
@@ -83,12 +83,30 @@ class VoiceMeasured(Measured):
             lines.append(f"{scope:6}" + "".join(cells))
         return lines
 
+    def plane_table(self) -> list[str]:
+        """What each plane did to packets sent over it, from clients to the transceiver and back.
+
+        A packet is counted on each of its two legs, on the plane that it took there.
+        """
+        cells = f"{'sent':>7}{'lost':>7}{'reordered':>11}{'failover':>11}"
+        lines = [f"{'':6}{'up':>4}{'':32}{'down':>4}", f"{'plane':6}{cells}{cells}"]
+        for plane in range(self.flows.planes):
+            line = f"{plane:<6}"
+            for direction in _DIRECTIONS:
+                scope = f"{direction} plane {plane}"
+                line += f"{self._shown('sent', scope):>7}{self._shown('lost', scope):>7}"
+                line += f"{self._shown('reordered_ratio', scope, 100, ' %'):>11}"
+                line += f"{self._shown('plane_failover', scope, 1e3, ' ms'):>11}"
+            lines.append(line)
+        return lines
+
     def _shown(self, name: str, scope: str, times: float = 1, unit: str = "", digits: int | None = None) -> str:
-        found = [each for each in self.figures if (each.name, each.scope) == (name, scope)]
-        if not found or found[0].value is None:
+        """A figure as text; of several, one for each fault, the first."""
+        found = next((each for each in self.figures if (each.name, each.scope) == (name, scope)), None)
+        if found is None or found.value is None:
             return "unknown" if found else "-"
         places = digits if digits is not None else 1 if unit == " %" else 0
-        return f"{'≥ ' if found[0].at_least else ''}{found[0].value * times:.{places}f}{unit}"
+        return f"{'≥ ' if found.at_least else ''}{found.value * times:.{places}f}{unit}"
 
 
 def measure_voice(
@@ -110,6 +128,7 @@ def measure_voice(
     figures += call_figures([call.setup_ns for call in records.calls], failed, report)
     for fault in faults:
         figures += _consequences(records.samples, records.directions, fault, window_ns, report)
+    figures += _on_planes(flows, faults)
     accounts = _account(lab, flows, drops)
     figures.append(accounts.figure(report))
     return VoiceMeasured(
@@ -123,6 +142,13 @@ def _account(lab: Lab, flows: VoiceCalls, drops: Sequence[Drop]) -> Accounts:
     ledger = draw_up(lab, counted.before, counted.after, counted.hosts, smallest=counted.smallest, extra=drops)
     whole = replace(ledger, sent=ledger.others_sent, delivered=ledger.others_received, others_sent=0, others_received=0)
     return Accounts(whole, ())
+
+
+def _on_planes(flows: VoiceCalls, faults: Sequence[FaultScope]) -> Iterator[Figure]:
+    wire = flows.outcome.wire
+    hits = [hit for fault in faults if (hit := fault.observed) is not None]
+    report = Report(receiver_drops=wire.samples.receiver_drops, clock_step_ns=flows.outcome.clock_step_ns)
+    return plane_figures(match(wire.samples), wire.directions, hits, report)
 
 
 def _packet_bytes(samples: Samples) -> int:

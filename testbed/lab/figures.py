@@ -20,8 +20,8 @@ _RATIOS = (
     "concealed_ratio"
 )
 _TIMES = (
-    "blocked_time outage outage_disagreement delay_variation failover failover_undisturbed restore detect path_restore "
-    "reset rtp_jitter silence_longest mouth_to_ear setup_time_p50 setup_time_max"
+    "blocked_time outage outage_disagreement delay_variation failover failover_undisturbed plane_failover restore "
+    "detect path_restore reset rtp_jitter silence_longest mouth_to_ear setup_time_p50 setup_time_max"
 )
 _PERCENTILES = ("p50", "p99", "max")
 

@@ -97,6 +97,11 @@ DEFINITIONS: dict[str, Definition] = {
         "where it stays for 5 windows",
         arrivals=True,
     ),
+    "plane_failover": _time(
+        "from the event to the first packet sent over the plane from which on no more than a tenth of any 20 in a row "
+        "are lost",
+        arrivals=True,
+    ),
     "failover_undisturbed": _time(
         "95th percentile of what failover comes to at moments at which no fault was in force and every path in use",
         arrivals=True,

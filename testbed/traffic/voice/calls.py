@@ -18,9 +18,10 @@ from testbed.samples import Samples
 from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
 from testbed.traffic.pairs import Pair
+from testbed.traffic.voice import wire
 from testbed.traffic.voice.cast import Cast
 from testbed.traffic.voice.places import Places, choose_evs
-from testbed.traffic.voice.records import Records, put_together
+from testbed.traffic.voice.records import WAITING_TIME_NS, Records, put_together
 from testbed.voice.rtplog import read
 
 #: The smallest packet of a call, its outer header included: a connectivity check's answer is longer than an RTP packet.
@@ -35,19 +36,19 @@ class VoiceOutcome:
 
     Attributes:
         records: every packet and frame of them, as both ends saw them.
+        wire: every packet of theirs, as the ports of the hosts saw it.
         told: what clients tell of each call themselves.
         clock: readings at start and end.
         pressure: what the machine had left meanwhile.
         counters: rows that found no room (``overflow``).
         limited_by: why the machine and not the fabric decided the figures; empty where it did not.
-        by_plane: host → plane → packets that came in by it while calls were up.
     """
 
     records: Records
+    wire: wire.Wire
     told: tuple[Mapping[str, Any], ...]
     clock: tuple[ClockReading, ClockReading]
     pressure: Pressure
-    by_plane: Mapping[str, Mapping[int, int]]
     counters: Mapping[str, int] = field(default_factory=dict)
     limited_by: str = ""
 
@@ -112,6 +113,11 @@ class VoiceCalls:
         return [path for (pair, _), path in self.path_of.items() if pair in both]
 
     @property
+    def planes(self) -> int:
+        """How many planes the fabric has."""
+        return self._fabric.lab.shape.planes
+
+    @property
     def outcome(self) -> VoiceOutcome:
         """What the finished calls left. Raises UsageError before that."""
         if self._outcome is None:
@@ -148,22 +154,21 @@ class VoiceCalls:
                     raise InfrastructureError(
                         "no call came about", found="\n".join(each.output() for each in cast.clients)[-2000:]
                     )
-                received = self._received()
                 self._cast = cast
                 try:
                     yield self
                 finally:
                     self._cast = None
-                by_plane = _difference(received, self._received())
                 told = cast.hang_up()
                 clock = (began, ClockReading.take())
                 left = PressureReading.take().since(pressure)
                 before_the_end(cast)
-                cast.dismiss()
+                missed = cast.dismiss()
                 records = put_together(*(read(folder) for folder in cast.logs))
+                on_wire = self._on_wire(cast, records, missed)
             self._counted = self._count(before)
         self._outcome = VoiceOutcome(
-            records, tuple(told), clock, left, by_plane, {"overflow": records.overflow}, _limits(records)
+            records, on_wire, tuple(told), clock, left, {"overflow": records.overflow}, _limits(records)
         )
 
     def go_on_for(self, seconds: float) -> None:
@@ -204,33 +209,16 @@ class VoiceCalls:
             raise UsageError("these calls are not up", remedy="do it inside `with calls.running():`")
         return self._cast
 
-    def _received(self) -> dict[str, dict[int, int]]:
-        topology = self._fabric.lab.topology
-        planes = {
-            host: {port.name: topology.link_of(port).plane for port in topology.ports(host)} for host in self._ends
-        }
-        return {
-            host: {
-                planes[host][port]: counts["rx_packets"]
-                for port, counts in self._fabric.host(host).port_counters().items()
-                if port in planes[host]
-            }
-            for host in self._ends
-        }
-
-    @property
-    def _ends(self) -> Sequence[str]:
-        return (*self.places.clients, self.places.transceiver)
+    def _on_wire(self, cast: Cast, records: Records, missed: int) -> wire.Wire:
+        names = {self._fabric.addresses.nic_address(host).packed: host for host in self.places.hosts}
+        if self._shared:
+            names[self.address.packed] = "relays"
+        return wire.put_together(
+            wire.read_rows(cast.wire), records.streams, names, waiting_time_ns=WAITING_TIME_NS, dropped=missed
+        )
 
     def _count(self, before: CounterReading) -> Counted:
         return Counted(before, settled_counters(self._fabric, _SETTLE_S), (), SMALLEST)
-
-
-def _difference(before: dict[str, dict[int, int]], after: dict[str, dict[int, int]]) -> dict[str, dict[int, int]]:
-    return {
-        host: {plane: packets - before[host][plane] for plane, packets in planes.items()}
-        for host, planes in after.items()
-    }
 
 
 def _limits(records: Records) -> str:

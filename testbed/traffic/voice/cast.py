@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from testbed.errors import InfrastructureError, UnsupportedError
+from testbed.fabric.netns import executed
 from testbed.fabric.protocols import Fabric, Process, Ready
 from testbed.lab import Role
 from testbed.traffic.voice import places
@@ -34,6 +35,7 @@ _TAIL: Final = 2000
 _PREFIX: Final = "voice-"
 _SET_UP: Final = re.compile(r"^voice \d+: (\d+) of (\d+) calls are set up", re.MULTILINE)
 _FOR_EVER: Final = "86400s"
+_DROPPED: Final = re.compile(r"^dropped (\d+)$", re.MULTILINE)
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Cast:
         transceiver, backend: processes.
         store: the process; None without.
         clients: a process for each client that makes calls.
+        watchers: one on each host of a call, which writes what its ports see of RTP.
     """
 
     fabric: Fabric
@@ -64,6 +67,7 @@ class Cast:
     backend: Process = field(init=False)
     store: Process | None = None
     clients: list[Process] = field(default_factory=list)
+    watchers: list[Process] = field(default_factory=list)
     #: Of those that the lab says: the signal that stops them, and how long until SIGKILL.
     _stops: dict[Process, tuple[signal.Signals, float]] = field(default_factory=dict)
     _folder: Path = field(init=False)
@@ -100,11 +104,19 @@ class Cast:
         """Where clients and the transceiver write what they see of RTP."""
         return self._folder / "clients", self._folder / "transceiver"
 
+    @property
+    def wire(self) -> Path:
+        """Where watchers write."""
+        return self._folder / "wire"
+
     def start(self) -> None:
         """Start all but the clients; each is ready when this returns. Raises InfrastructureError."""
         store = self.places.store
         if store is not None:
             self.store = self._start_store(store)
+        self.wire.mkdir()
+        for host in dict.fromkeys([*self.places.clients, *self.places.relays, self.places.transceiver]):
+            self.watchers.append(self._start_watcher(host))
         with ThreadPoolExecutor() as pool:
             backend = pool.submit(self._start_backend)
             transceiver = pool.submit(self._start_transceiver)
@@ -153,17 +165,21 @@ class Cast:
             found += _told(process.output())
         return found
 
-    def dismiss(self) -> None:
-        """End all others, those that are paused or hang too."""
+    def dismiss(self) -> int:
+        """End all others, those that are paused or hang too; returns how many packets watchers did not see."""
         for process in self._everybody():
             process.signal(self._stops.get(process, _STOP)[0])
         for process in self._everybody():
             process.end(self._stops.get(process, _STOP)[1])
+        found = [_DROPPED.search(process.output()) for process in self.watchers]
+        # One that ended otherwise than it was told has missed nobody knows how many.
+        return sum(int(each[1]) if each is not None else 1 for each in found)
 
     def _everybody(self) -> list[Process]:
         others = [self.transceiver] if hasattr(self, "transceiver") else []
         others += [self.backend] if hasattr(self, "backend") else []
-        return [*self.clients, *self.relays.values(), *others, *([self.store] if self.store is not None else [])]
+        others += [self.store] if self.store is not None else []
+        return [*self.clients, *self.relays.values(), *others, *self.watchers]
 
     @staticmethod
     def _set_up(process: Process) -> int:
@@ -217,6 +233,12 @@ class Cast:
             argv += [f"--{name}", env[f"VOICE_{name.upper()}"]]
         argv += ["--metrics", self._at(host, places.METRICS_PORT)]
         return self._role("transceiver", host, argv, env, r"^transceiver \d+: signalling")
+
+    def _start_watcher(self, host: str) -> Process:
+        topology = self.fabric.lab.topology
+        planes = [f"{port.name}={topology.link_of(port).plane}" for port in topology.ports(host)]
+        argv = executed.command("testbed.traffic.voice.wire_agent", str(self._inside / "wire" / host), *planes)
+        return self.fabric.host(host).popen(argv, ready=Ready(fd=True, timeout_s=_START_S), log_name="watcher")
 
     def _start_backend(self) -> Process:
         host = self.places.backend

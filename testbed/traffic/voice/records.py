@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from testbed.measure.voice import Listener
 from testbed.samples import ARRIVAL, SENT, Samples
+from testbed.traffic.voice.wire import Stream
 from testbed.voice.rtplog import CLOCK_HZ, End, Heard, Recorded, Rows, Step, Way
 
 #: After which a packet that has not come is lost. No playout waits so long; a program on a busy machine may, before it
@@ -56,6 +57,7 @@ class Records:
         calls: in the order in which they began.
         samples: their packets; a flow is ``call 3 up`` or ``call 3 down``.
         directions: of each flow.
+        streams: what is to be looked for of each flow where others have seen its packets.
         listeners: by flow.
         overflow: rows that found no room.
     """
@@ -63,6 +65,7 @@ class Records:
     calls: tuple[Call, ...]
     samples: Samples
     directions: tuple[str, ...]
+    streams: tuple[Stream, ...]
     listeners: dict[str, Listener]
     overflow: int
 
@@ -138,6 +141,7 @@ class _Making:
         self._calls: list[Call] = []
         self._flows: list[str] = []
         self._directions: list[str] = []
+        self._streams: list[Stream] = []
         self._listeners: dict[str, Listener] = {}
         self._sent: list[npt.NDArray[np.void]] = []
         self._arrived: list[npt.NDArray[np.void]] = []
@@ -177,6 +181,10 @@ class _Making:
         # Between both ends secured and a waiting time before the client's end each packet could have come in time.
         counted = (rows["t_ns"] >= began) & (rows["t_ns"] < ended - WAITING_TIME_NS)
         self._sent.append(sent[counted])
+        # Of a sender that keeps no log the receiver knows.
+        ssrc = sender.ssrc or next(iter(receiver.heard), 0)
+        span = began + self._offset, ended - WAITING_TIME_NS + self._offset
+        self._streams.append(Stream(name, direction, ssrc, *span))
         of_counted = np.isin(arrived["seq"], sent["seq"][counted]) | ~known
         self._arrived.append(arrived[of_counted])
         self._listeners[name] = self._listener(direction, receiver, rows, came, sender.ssrc, ended)
@@ -211,7 +219,9 @@ class _Making:
             np.concatenate([np.zeros(0, ARRIVAL), *self._arrived]),
             WAITING_TIME_NS,
         )
-        return Records(tuple(self._calls), samples, tuple(self._directions), self._listeners, overflow)
+        return Records(
+            tuple(self._calls), samples, tuple(self._directions), tuple(self._streams), self._listeners, overflow
+        )
 
 
 def _key(rows: Rows) -> npt.NDArray[np.uint64]:

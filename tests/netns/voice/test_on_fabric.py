@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,9 +103,14 @@ def test_calls_cross_the_fabric_and_every_packet_is_accounted_for(voices: NetnsF
     # What each client looked for in what came back, it found, whatever the machine's pace made of the rest.
     assert len(calls.outcome.told) == 3
     assert all(each["matched"] and each["matched"] > 0.3 for each in calls.outcome.told)
-    planes = calls.outcome.by_plane[calls.places.clients[0]]
-    assert min(planes.values()) > 0.4 * sum(planes.values())
     assert [line.split()[0] for line in measured.table()[1:]] == ["up", "down"]
+    # The ports have seen each packet of a program on both legs, spread over both planes, and each arrived.
+    for direction in ("up", "down"):
+        sent = [measured.value("sent", f"{direction} plane {plane}") for plane in (0, 1)]
+        assert sum(sent) == pytest.approx(2 * measured.value("sent", direction), rel=0.05)
+        assert min(sent) > 0.4 * sum(sent)
+        assert [measured.value("lost", f"{direction} plane {plane}") for plane in (0, 1)] == [0, 0]
+    assert [line.split()[0] for line in measured.plane_table()[2:]] == ["0", "1"]
 
 
 def test_another_time_scale_is_refused_by_name() -> None:
@@ -213,6 +219,26 @@ def test_another_relay_takes_the_place_of_ours_by_the_lab_file(up: BringUp) -> N
         heard_lately(calls)
     assert (relay.poll(), "told to stop" in relay.output()) == (0, True), "stopped as the lab says"
     assert_whole(measure_voice(fabric.lab, calls), 1)
+    assert_nothing_left(fabric)
+
+
+def test_a_relay_by_somebody_else_carries_calls(up: BringUp) -> None:
+    # -I -S: no package is there for it, ours neither.
+    argv = [sys.executable, "-I", "-S", str(ROOT / "tests/netns/voice/other_relay.py")]
+    role = {"argv": argv, "host": "h1", "ready": {"port": 3478}}
+    fabric = up(LAB + "roles:\n  relay: " + json.dumps(role) + "\n")
+    calls = Traffic(fabric).voice(2, path="hashed", store=False)
+    with calls.running():
+        (relay,) = calls.relays.values()
+        heard_lately(calls, 100)
+    told = re.search(r"another relay: (\d+) in, (\d+) out, (\d+) dropped", relay.output())
+    assert told, relay.output()
+    measured = measure_voice(fabric.lab, calls)
+    assert_whole(measured, 2)
+    for direction, carried in (("up", told[1]), ("down", told[2])):
+        assert measured.value("lost", direction) == 0
+        assert int(carried) > measured.value("sent", direction)
+    assert all(each["matched"] and each["matched"] > 0.3 for each in calls.outcome.told)
     assert_nothing_left(fabric)
 
 

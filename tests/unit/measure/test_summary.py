@@ -167,7 +167,14 @@ def test_no_packets_at_all(flows: tuple[str, ...]) -> None:
 TRANSFERS = {
     *(f"message_time_{q}" for q in ("p50", "p99", "max")),
     *("messages", "messages_failed", "mismatches"),
-    *("retransmissions", "retransmission_ratio", "evs_retired", "path_restore", "failover_undisturbed"),
+    *(
+        "retransmissions",
+        "retransmission_ratio",
+        "evs_retired",
+        "path_restore",
+        "failover_undisturbed",
+        "plane_failover",
+    ),
 }
 
 
