@@ -189,7 +189,8 @@ def _trend_pages(history: History, runs: list[Run], build: Path, done: Published
     for one in done.told:
         told.setdefault(one.trend.key, []).append(one)
     site = Site("../", PLACES)
-    addresses = {key: f"{number}.html" for number, key in enumerate(by_test)}
+    # By the number that the history gave the test: an address stays when others come.
+    addresses = {key: f"{found[0].test}.html" for key, found in by_test.items()}
     for key, found in by_test.items():
         page = render_test_trends(key, found, told.get(key, []), site)
         write_page_file(build / "trends" / addresses[key], page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import socket
 import time
@@ -50,6 +51,7 @@ class _Test:
     reason: str = ""
     results: list[str] = field(default_factory=list)
     captures: list[str] = field(default_factory=list)
+    #: Name of the file with what it said, from the results folder; empty for one that did not fail.
     log: str = ""
 
     def hear(self, report: pytest.TestReport) -> None:
@@ -58,8 +60,6 @@ class _Test:
         self.results = [str(value) for name, value in report.user_properties if name == RESULT]
         self.captures = [str(value) for name, value in report.user_properties if name == CAPTURE]
         if report.failed:
-            said = (f"{heading}\n{text}\n" for heading, text in [(report.when, report.longreprtext), *report.sections])
-            self.log = (self.log + "".join(said))[-_MOST_LOG:]
             unknown = report.when == "call" and outcomes.text(report).startswith(outcomes.UNKNOWN)
             if self.verdict != "fail":
                 self.verdict = "unknown" if unknown else "fail"
@@ -83,13 +83,21 @@ class Recorder:
         self._facts = facts_of(config)
         self._realised = Lab.load(config.getoption("--lab")).realised
         self._began, self._clock = datetime.now(UTC), time.monotonic()
+        self._identity = f"run-{self._began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        # Tests may change the working directory.
+        self._folder = Path(str(config.getoption("--results"))).absolute()
+        self._logs = itertools.count(1)
         self._tests: dict[str, _Test] = {}
         self.file: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note one phase of one test."""
-        self._tests.setdefault(report.nodeid, _Test()).hear(report)
+        """Note one phase of one test; what it said is written at once, for nobody has room for that of thousands."""
+        test = self._tests.setdefault(report.nodeid, _Test())
+        test.hear(report)
+        if report.failed:
+            test.log = test.log or f"{self._identity}.logs/{next(self._logs)}.log"
+            self._write_log(self._folder / test.log, report)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -100,11 +108,9 @@ class Recorder:
         from testbed.measure.resultfile import write_run
         from testbed.measure.run import RunRecord
 
-        folder = self._folder
-        folder.mkdir(parents=True, exist_ok=True)
-        identity = f"run-{self._began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self._folder.mkdir(parents=True, exist_ok=True)
         run = RunRecord(
-            id=identity,
+            id=self._identity,
             title=f"{len(self._tests)} tests on {self._lab}",
             suite=self._suite,
             created=self._began,
@@ -115,12 +121,9 @@ class Recorder:
             versions=versions_here(),
             machine=machine_here(),
             facts=self._facts,
-            tests=tuple(
-                self._record(name, test, f"{identity}.logs/{number}.log")
-                for number, (name, test) in enumerate(self._tests.items())
-            ),
+            tests=tuple(self._record(name, test) for name, test in self._tests.items()),
         )
-        self.file = folder / f"{identity}.run.json"
+        self.file = self._folder / f"{self._identity}.run.json"
         write_run(run, self.file)
 
     @property
@@ -135,11 +138,7 @@ class Recorder:
     def _lab(self) -> str:
         return Path(str(self._config.getoption("--lab"))).stem
 
-    @property
-    def _folder(self) -> Path:
-        return Path(str(self._config.getoption("--results")))
-
-    def _record(self, name: str, test: _Test, log: str) -> TestRecord:
+    def _record(self, name: str, test: _Test) -> TestRecord:
         from testbed.measure.run import TestRecord
 
         return TestRecord(
@@ -150,33 +149,31 @@ class Recorder:
             lab=self._lab,
             realised=self._realised,
             results=tuple(test.results),
-            artefacts=(*self._log(test, log), *self._captures(test)),
+            artefacts=self._artefacts(test),
         )
 
-    def _log(self, test: _Test, name: str) -> tuple[ArtefactRecord, ...]:
-        """What a failed test said, whole, in a file of its own."""
-        from testbed.measure.atomic import write_atomically
-        from testbed.measure.result_parts import ArtefactRecord
-
-        if not test.log:
-            return ()
-        path, content = self._folder / name, test.log.encode(errors="backslashreplace")
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda file: file.write(content))
-        return (ArtefactRecord(path=name, kind="log", about="what the test said when it failed"),)
-
-    def _captures(self, test: _Test) -> tuple[ArtefactRecord, ...]:
-        """Its captures, where they lie below the results: a page leads to nothing else."""
+    def _artefacts(self, test: _Test) -> tuple[ArtefactRecord, ...]:
+        """Its log, and its captures where they lie below the results: a page leads to nothing else."""
         from testbed.measure.result_parts import ArtefactRecord
 
         folder, found = self._folder.resolve(), []
+        if test.log:
+            found.append(ArtefactRecord(path=test.log, kind="log", about="what the test said when it failed"))
         for capture in map(Path, test.captures):
-            if capture.is_relative_to(folder):
+            # A folder with a name that results cannot hold is as good as one elsewhere.
+            with suppress(ValueError):
                 name = capture.relative_to(folder).as_posix()
-                # A folder with a name that results cannot hold is as good as one elsewhere.
-                with suppress(ValueError):
-                    found.append(ArtefactRecord(path=name, kind="capture", about="packets on every port"))
+                found.append(ArtefactRecord(path=name, kind="capture", about="packets on every port"))
         return tuple(found)
+
+    @staticmethod
+    def _write_log(path: Path, report: pytest.TestReport) -> None:
+        """Add what a phase that failed said, its end where it is too long. A page tells of a file that is not there."""
+        said = "".join(f"{head}\n{text}\n" for head, text in [(report.when, report.longreprtext), *report.sections])
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(said[-_MOST_LOG:])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the run file is."""

@@ -93,7 +93,7 @@ def pages(site: Path, many_tests: Path, folder: Path) -> dict[str, Path]:
         "comparison": run / "compare.html",
         "history": site / "history.html",
         "trends": site / "trends" / "index.html",
-        "trends of a test": site / "trends" / "0.html",
+        "trends of a test": site / "trends" / "1.html",
         "one file": folder / "one.html",
         "run of many tests": many_tests,
     }

@@ -134,7 +134,7 @@ def test_a_database_with_what_is_no_number_is_unknown_there(reboot: Result, tmp_
         (trend,) = read_trends(history)
         assert (len(trend.points), trend.unknown) == (11, 1)
         publish(history, tmp_path / "site")
-    page = (tmp_path / "site" / "trends" / "0.html").read_text()
+    page = (tmp_path / "site" / "trends" / "1.html").read_text()
     assert "unknown in 1 more" in page
     assert not any(word in page for word in (">nan", "inf ", "NaN", "Infinity"))
 

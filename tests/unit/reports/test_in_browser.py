@@ -28,14 +28,14 @@ PAGES = {
     "index.html": "svg.history .bar.pass",
     "history.html": "svg.history .bar.not_run",
     "trends/index.html": "table",
-    "trends/0.html": "svg.trend .rate",
+    "trends/1.html": "svg.trend .rate",
     "runs/night-019/index.html": "#failovers svg .area",
     "runs/night-019/t/0.html": "svg.timeline .rate",
     "runs/night-019/t/1.html": "pre",
     "runs/night-019/compare.html": "svg.trend .dot",
 }
 #: Those with a drawing that zooms.
-ZOOMED = ("index.html", "history.html", "trends/0.html", "runs/night-019/t/0.html", "runs/night-019/compare.html")
+ZOOMED = ("index.html", "history.html", "trends/1.html", "runs/night-019/t/0.html", "runs/night-019/compare.html")
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_a_site_holds_latest_history_trends_and_runs(history: History, reboot: R
     done = publish(history, site)
     assert (done.built, done.kept, done.gone) == (20, 0, 0)
     found = pages(site)
-    for wanted in ("index.html", "history.html", "trends/index.html", "trends/0.html", "runs/night-007/index.html"):
+    for wanted in ("index.html", "history.html", "trends/index.html", "trends/1.html", "runs/night-007/index.html"):
         assert wanted in found
     assert "runs/night-007/compare.html" in found
     assert "runs/night-000/compare.html" not in found
@@ -146,6 +146,17 @@ def test_a_run_whose_files_are_gone_is_told_not_shown(history: History, reboot: 
     done = publish(history, tmp_path / "site")
     assert (done.built, done.gone) == (1, 1)
     assert dead_ends(tmp_path / "site") == []
+
+
+def test_the_trends_of_a_test_keep_their_address(history: History, reboot: Result, tmp_path: Path) -> None:
+    add_nights(history, reboot, tmp_path / "nights", range(2))
+    publish(history, tmp_path / "site")
+    before = (tmp_path / "site" / "trends" / "1.html").read_text()
+    assert "a::measured" in before
+    name = put_result(with_values(reboot, {"failover": 0.02}), tmp_path / "more", "r")
+    history.add(kept(night(9, [test("a::comes_first", results=(name,))]), tmp_path / "more"))
+    publish(history, tmp_path / "site")
+    assert (tmp_path / "site" / "trends" / "1.html").read_text() == before
 
 
 def test_an_empty_history_says_what_to_do(history: History, tmp_path: Path) -> None:
