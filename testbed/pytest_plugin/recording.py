@@ -37,7 +37,7 @@ def facts_of(config: pytest.Config) -> dict[str, str]:
 
 
 @dataclass
-class _Test:
+class Heard:
     """What is known of one test while its phases are reported."""
 
     duration_s: float = 0.0
@@ -46,6 +46,7 @@ class _Test:
     results: list[str] = field(default_factory=list)
 
     def hear(self, report: pytest.TestReport) -> None:
+        """Take in one phase."""
         self.duration_s += report.duration
         # Every phase carries the properties of the phases before it.
         self.results = [str(value) for name, value in report.user_properties if name == RESULT]
@@ -70,13 +71,13 @@ class Recorder:
         self._config = config
         self._facts = facts_of(config)
         self._began, self._clock = datetime.now(UTC), time.monotonic()
-        self._tests: dict[str, _Test] = {}
+        self._tests: dict[str, Heard] = {}
         self.file: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one phase of one test."""
-        self._tests.setdefault(report.nodeid, _Test()).hear(report)
+        self._tests.setdefault(report.nodeid, Heard()).hear(report)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -119,7 +120,7 @@ class Recorder:
     def _lab(self) -> str:
         return Path(str(self._config.getoption("--lab"))).stem
 
-    def _record(self, name: str, test: _Test) -> TestRecord:
+    def _record(self, name: str, test: Heard) -> TestRecord:
         from testbed.measure.run import TestRecord
 
         return TestRecord(
