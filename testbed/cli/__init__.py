@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "transceiver": "transceiver",
     "up": "fabrics",
     "voice": "voice",
+    "watch": "watch",
 }
 #: What ``testbed --help`` says of each, without importing any.
 _HELP: Final = {
@@ -73,6 +74,7 @@ _HELP: Final = {
     "transceiver": "Run a WebRTC transceiver behind relays.",
     "up": "Build a fabric and leave it running.",
     "voice": "Make WebRTC calls, and check what comes back.",
+    "watch": "Show what goes on on a running fabric: planes, flows, faults.",
 }
 
 #: As shells tell an end by SIGINT; not 1, which is a measured failure.
