@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "lease": "lease",
     "merge": "report",
     "mrc": "mrc",
+    "nightly": "nightly",
     "path": "path",
     "ping": "ping",
     "prober": "prober",
@@ -41,6 +42,7 @@ _COMMANDS: Final = {
     "transceiver": "transceiver",
     "up": "fabrics",
     "voice": "voice",
+    "watch": "watch",
 }
 #: What ``testbed --help`` says of each, without importing any.
 _HELP: Final = {
@@ -57,6 +59,7 @@ _HELP: Final = {
     "lease": "Take a rig of real devices, give it back, see whose it is.",
     "merge": "Put runs of several runners together.",
     "mrc": "Decode MRC packets, and judge them.",
+    "nightly": "Run a suite on labs, store, compare, publish, tell.",
     "path": "Show the way of an entropy value, hop by hop.",
     "ping": "Probe paths of a running fabric, hop by hop.",
     "prober": "Probe every link of a running fabric, and name what fails.",
@@ -71,6 +74,7 @@ _HELP: Final = {
     "transceiver": "Run a WebRTC transceiver behind relays.",
     "up": "Build a fabric and leave it running.",
     "voice": "Make WebRTC calls, and check what comes back.",
+    "watch": "Show what goes on on a running fabric: planes, flows, faults.",
 }
 
 #: As shells tell an end by SIGINT; not 1, which is a measured failure.

@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from testbed.experiment.scenario import Scenario
     from testbed.faults.catalogue import Faults
     from testbed.lab import Lab
+    from testbed.live.exporter import Exporter
     from testbed.measure.result import Result
 
 _FAULTS = ("t1-reboot", "t0-reboot", "core-link", "host-link", "none")
@@ -56,7 +59,9 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: float) 
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result file instead of a summary.")
-def run(lab: str, out: Path, as_json: bool, **_options: Any) -> None:
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Tell Prometheus there meanwhile; 0: any port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for that.")
+def run(lab: str, out: Path, as_json: bool, metrics_port: int | None, metrics_host: str, **_options: Any) -> None:
     """Build LAB from namespaces, send probes over all its paths, break something, and measure what that cost.
 
     --calls puts WebRTC calls on it instead; --pairs, --rate and --size are of probes. LAB then has time scale 1.
@@ -66,7 +71,9 @@ def run(lab: str, out: Path, as_json: bool, **_options: Any) -> None:
     """
     from testbed.lab import Lab
 
-    _execute(Lab.load(lab), lab, _scenario(click.get_current_context().params), out, as_json)
+    loaded = Lab.load(lab)
+    with _exporting(metrics_port, metrics_host, quiet=as_json) as exporter:
+        _execute(loaded, lab, _scenario(click.get_current_context().params), out, as_json, exporter)
 
 
 @click.command()
@@ -102,7 +109,22 @@ def _scenario(options: dict[str, Any]) -> Scenario:
     return Scenario(FaultKind(options["fault"]), **wanted)
 
 
-def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool) -> None:
+@contextmanager
+def _exporting(port: int | None, host: str, *, quiet: bool) -> Iterator[Exporter | None]:
+    """Metrics while the block runs, where a port was asked for."""
+    if port is None:
+        yield None
+        return
+    from testbed.live.exporter import Exporter
+
+    with Exporter(port, suite="testbed run", host=host) as exporter:
+        click.echo(f"metrics: {exporter.url}", err=quiet)
+        yield exporter
+
+
+def _execute(
+    lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool, exporter: Exporter | None = None
+) -> None:
     from testbed.cli.terminal import Narrator
     from testbed.experiment.run_folder import RunFolder
     from testbed.experiment.scenario import run as carry_out
@@ -124,6 +146,8 @@ def _execute(lab: Lab, named: str, scenario: Scenario, out: Path, as_json: bool)
         faults = Faults(fabric)
         measured = carry_out(fabric, scenario, faults, narrator.step)
         left = fabric.check()
+    if exporter is not None:
+        exporter.failovers(lab.name, measured.figures)
     result = folder.keep(
         measured,
         lab,

@@ -19,6 +19,7 @@ from testbed.faults.scope import FaultScope
 from testbed.faults.spec import FaultSpec
 from testbed.lab import Link, Port
 from testbed.lab.quantities import parse_time
+from testbed.live.views import LIVE
 from testbed.record import Event
 
 
@@ -82,6 +83,7 @@ class Faults:
         fabric = self._fabric
         entry = self._journal.intend(fabric.name, fabric.instance, scope.name, scope.spec.as_dict())
         self._entries[scope] = entry
+        LIVE.fault_begins(scope, scope.kind, scope.subject)
 
         def heard(event: Event) -> None:
             if scope.observed is event:
@@ -90,6 +92,7 @@ class Faults:
         scope.listen(heard)
 
     def _end(self, scope: FaultScope) -> None:
+        LIVE.fault_ends(scope)
         self.history.append(scope)
         entry = self._entries.pop(scope)
         if scope.unhealed:

@@ -15,9 +15,13 @@ from testbed.lab.problems import Path, Problem
 from testbed.lab.rig import REFERENCES, SECRET_KEYS, Secret
 
 
-def explain(errors: ValidationError) -> list[Problem]:
-    """One problem for each error pydantic collected; nothing that may be a secret is in any."""
-    return [_without_secret(_problem(details)) for details in errors.errors(include_url=False)]
+def explain(errors: ValidationError, schema: dict[str, Any] | None = None) -> list[Problem]:
+    """One problem for each error pydantic collected; nothing that may be a secret is in any.
+
+    ``schema``: the JSON Schema of the file, from which comes what was expected; by default that of lab files.
+    """
+    whole = _lab_schema() if schema is None else schema
+    return [_without_secret(_problem(details, whole)) for details in errors.errors(include_url=False)]
 
 
 def _without_secret(problem: Problem) -> Problem:
@@ -31,7 +35,7 @@ def _without_secret(problem: Problem) -> Problem:
     return problem
 
 
-def _problem(details: ErrorDetails) -> Problem:
+def _problem(details: ErrorDetails, whole: dict[str, Any]) -> Problem:
     path: Path = tuple(details["loc"])
     key = str(path[-1]) if path else ""
     if details["type"] == "lab":
@@ -39,17 +43,17 @@ def _problem(details: ErrorDetails) -> Problem:
         at_key = bool(context.pop("at_key"))
         return Problem(path, LabError(context.pop("message"), **context), at_key=at_key)
     if details["type"] == "extra_forbidden":
-        keys = sorted(_schema_at(path[:-1]).get("properties", {}))
+        keys = sorted(_schema_at(path[:-1], whole).get("properties", {}))
         expected = "one of: " + ", ".join(keys)
         error = LabError(f"there is no key {key!r}", found=key, expected=expected, nearest=nearest(key, keys))
         return Problem(path, error, at_key=True)
-    expected = _expected(_schema_at(path))
+    expected = _expected(_schema_at(path, whole))
     if details["type"] == "missing":
         return Problem(path, LabError(f"the key {key!r} is missing", expected=expected, remedy=f"add `{key}: …`"))
     remedy = "quote it" if details["type"] == "string_type" and isinstance(details["input"], int | float) else ""
     error = LabError(_sentence(details), found=_shown(details["input"]), expected=expected, remedy=remedy)
     if details["type"] == "literal_error" and isinstance(details["input"], str):
-        error.nearest = nearest(details["input"], map(str, _schema_at(path).get("enum", ())))
+        error.nearest = nearest(details["input"], map(str, _schema_at(path, whole).get("enum", ())))
     return Problem(path, error)
 
 
@@ -84,25 +88,25 @@ def _lab_schema() -> dict[str, Any]:
     return lab_schema()
 
 
-def _schema_at(path: Path) -> dict[str, Any]:
+def _schema_at(path: Path, whole: dict[str, Any]) -> dict[str, Any]:
     """The schema of what stands at this path; empty where there is none."""
-    schema = _resolved(_lab_schema())
+    schema = _resolved(whole, whole)
     for part in path:
         inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
         if inner is None and isinstance(schema.get("additionalProperties"), dict):
             inner = schema["additionalProperties"]
         if inner is None:
             inner = next(iter(schema.get("patternProperties", {}).values()), None)
-        schema = _resolved(inner or {})
+        schema = _resolved(inner or {}, whole)
     return schema
 
 
-def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     """Follow a reference, and of ``X or null`` take X; keep the description that stands outside."""
     options = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
     inner = options[0] if options else schema
     if "$ref" in inner:
-        inner = _lab_schema()["$defs"][inner["$ref"].rpartition("/")[2]]
+        inner = whole["$defs"][inner["$ref"].rpartition("/")[2]]
     return {**inner, **{key: schema[key] for key in ("description",) if key in schema}}
 
 

@@ -19,6 +19,8 @@ from testbed.lab.rig import SECRET_KEYS
 
 MAX_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 20
+#: What is expected in place of nothing.
+_EMPTY: Final = {"lab": "name, planes, t0_per_plane, t1_per_plane and hosts_per_t0, each with a value"}
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -56,8 +58,8 @@ class Source:
         return f"{self.where}:{mark[0]}:{mark[1]}"
 
 
-def read(text: str, where: str) -> Source:
-    """Parse YAML text into data and marks.
+def read(text: str, where: str, *, what: str = "lab") -> Source:
+    """Parse YAML text into data and marks; ``what`` the file describes, for errors.
 
     Returns:
         the source; duplicate keys and the like are in its ``errors``, with the rest of the data still usable.
@@ -66,7 +68,7 @@ def read(text: str, where: str) -> Source:
         LabError: not YAML, not a mapping, empty, or YAML that is refused.
     """
     try:
-        _refuse_features(text, where)
+        _refuse_features(text, where, what)
         node = yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         raise _syntax(error, where) from None
@@ -75,17 +77,16 @@ def read(text: str, where: str) -> Source:
         found = f"character {error.character:#06x}" if isinstance(error.character, int) else str(error.reason)
         raise LabError("this is not text", where=f"{where}:{place}", found=found, expected="YAML in UTF-8") from None
     if node is None or (isinstance(node, yaml.ScalarNode) and not node.value.strip()):
-        keys = "name, planes, t0_per_plane, t1_per_plane and hosts_per_t0, each with a value"
-        raise LabError("the lab file is empty", where=where, expected=keys)
+        raise LabError(f"the {what} file is empty", where=where, expected=_EMPTY.get(what, "key: value lines"))
     if not isinstance(node, yaml.MappingNode):
         kind = "a list" if isinstance(node, yaml.SequenceNode) else f"the text {node.value[:40]!r}"
-        raise LabError("a lab is a mapping", where=_place(where, node), found=kind, expected="key: value lines")
+        raise LabError(f"a {what} is a mapping", where=_place(where, node), found=kind, expected="key: value lines")
     builder = _Builder(where)
     data = builder.mapping(node, ())
     return Source(where, data, builder.values, builder.keys, tuple(builder.errors))
 
 
-def _refuse_features(text: str, where: str) -> None:
+def _refuse_features(text: str, where: str, what: str) -> None:
     """Bound nesting and refuse anchors, aliases, tags and second documents, before anything is built."""
     depth = documents = 0
     events: Iterator[Any] = yaml.parse(text, Loader=_CoreLoader)
@@ -94,18 +95,18 @@ def _refuse_features(text: str, where: str) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise LabError("a lab file holds one document", where=place, found="a second `---`")
+                raise LabError(f"a {what} file holds one document", where=place, found="a second `---`")
         elif isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             mark = "*" if isinstance(event, yaml.AliasEvent) else "&"
             raise LabError(
-                "anchors and aliases are not used in lab files",
+                f"anchors and aliases are not used in {what} files",
                 where=place,
                 found="" if _may_be_secret(text, event) else f"{mark}{event.anchor}",
                 remedy="write the value out; quote it if it is meant to start with that character",
             )
         elif getattr(event, "tag", None):
             found = "" if _may_be_secret(text, event) else event.tag
-            raise LabError("tags are not used in lab files", where=place, found=found, remedy="remove the tag")
+            raise LabError(f"tags are not used in {what} files", where=place, found=found, remedy="remove the tag")
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:

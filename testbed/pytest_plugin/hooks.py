@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 from testbed.errors import BedError, ExitCode
-from testbed.pytest_plugin import failure, measuring, outcomes, recording, shrinking
+from testbed.pytest_plugin import exporting, failure, measuring, outcomes, recording, shrinking
 
 DEFAULT_LAB = "laptop"
+_NO_TERMINAL = "needs a terminal, and workers (-n) have none"
+#: Options that do not go with several workers: what they are where they are not given, and why.
+_NO_WORKERS: dict[str, tuple[object, str]] = {
+    "--pause-on-failure": (False, _NO_TERMINAL),
+    "--shrink": (0, _NO_TERMINAL),
+    "--metrics-port": (None, "tells of one process, and workers (-n) are several"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="something that may differ between runs, kept with results: a firmware, a NOS, a commit; repeatable",
+    )
+    group.addoption(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="tell Prometheus what runs, at this port while the session lasts; 0: any that is free",
+    )
+    group.addoption(
+        "--metrics-host", default="127.0.0.1", metavar="ADDRESS", help="the address for --metrics-port (127.0.0.1)"
     )
     group.addoption(
         "--pause-on-failure",
@@ -71,9 +87,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_options(config: pytest.Config) -> None:
-    for option in ("--pause-on-failure", "--shrink"):
-        if config.getoption(option) and config.getoption("numprocesses", None):
-            raise pytest.UsageError(f"{option} needs a terminal, and workers (-n) have none: leave one of them out")
+    for option, (default, why) in _NO_WORKERS.items():
+        if config.getoption(option) != default and config.getoption("numprocesses", None):
+            raise pytest.UsageError(f"{option} {why}: leave one of them out")
     try:
         # Only what was asked for: this plugin is loaded by every pytest run of the environment.
         if config.getoption("--lab") != DEFAULT_LAB:
@@ -83,6 +99,8 @@ def _check_options(config: pytest.Config) -> None:
         if config.getoption("--results") is not None:
             measuring.require_results_folder(config.getoption("--results"))
             config.pluginmanager.register(recording.Recorder(config), "testbed-recording")
+        if config.getoption("--metrics-port") is not None:
+            exporting.begin(config)
     except BedError as error:
         pytest.exit(str(error), returncode=error.exit_code)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 import pytest
 
 from testbed.errors import UsageError
-from testbed.pytest_plugin import recording
+from testbed.pytest_plugin import exporting, recording
 from testbed.pytest_plugin.outcomes import unknown
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Measure:
     ) -> Measured:
         measured = self._measured(flows, faults, drops)
         self.taken.append(measured)
+        exporting.failovers(self._item.config, measured.figures)
         self._keep(measured)
         return measured
 

@@ -43,7 +43,7 @@ def facts_of(config: pytest.Config) -> dict[str, str]:
 
 
 @dataclass
-class _Test:
+class Heard:
     """What is known of one test while its phases are reported."""
 
     duration_s: float = 0.0
@@ -55,6 +55,7 @@ class _Test:
     log: str = ""
 
     def hear(self, report: pytest.TestReport) -> None:
+        """Take in one phase."""
         self.duration_s += report.duration
         # Every phase carries the properties of the phases before it.
         self.results = [str(value) for name, value in report.user_properties if name == RESULT]
@@ -87,13 +88,13 @@ class Recorder:
         # Tests may change the working directory.
         self._folder = Path(str(config.getoption("--results"))).absolute()
         self._logs = itertools.count(1)
-        self._tests: dict[str, _Test] = {}
+        self._tests: dict[str, Heard] = {}
         self.file: Path | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one phase of one test; what it said is written at once, for nobody has room for that of thousands."""
-        test = self._tests.setdefault(report.nodeid, _Test())
+        test = self._tests.setdefault(report.nodeid, Heard())
         test.hear(report)
         if report.failed:
             test.log = test.log or f"{self._identity}.logs/{next(self._logs)}.log"
@@ -138,7 +139,7 @@ class Recorder:
     def _lab(self) -> str:
         return Path(str(self._config.getoption("--lab"))).stem
 
-    def _record(self, name: str, test: _Test) -> TestRecord:
+    def _record(self, name: str, test: Heard) -> TestRecord:
         from testbed.measure.run import TestRecord
 
         return TestRecord(
@@ -152,7 +153,7 @@ class Recorder:
             artefacts=self._artefacts(test),
         )
 
-    def _artefacts(self, test: _Test) -> tuple[ArtefactRecord, ...]:
+    def _artefacts(self, test: Heard) -> tuple[ArtefactRecord, ...]:
         """Its log, and its captures where they lie below the results: a page leads to nothing else."""
         from testbed.measure.result_parts import ArtefactRecord
 

@@ -12,6 +12,7 @@ import numpy as np
 from testbed.addressing import Path
 from testbed.errors import UsageError
 from testbed.fabric.protocols import AgentSite, Fabric
+from testbed.live.views import LIVE
 from testbed.record import CounterReading, HostTraffic
 from testbed.traffic.counting import Counted, settled_counters
 from testbed.traffic.exclusive import measuring
@@ -145,8 +146,9 @@ class PathProbes:
             run.start({number: len(self.evs[pair]) for number, pair in enumerate(self.pairs)})
             self._run = run
             try:
-                yield self
-                run.go_on_for(self._tail_s)
+                with LIVE.shown(run.view(self.flows, self._waiting_time_s, self.payload_bytes)):
+                    yield self
+                    run.go_on_for(self._tail_s)
                 outcome = run.finish(self.flows, self._waiting_time_s)
                 self._counted = self._counts(outcome, before)
                 self._outcome = outcome

@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import AgentSite, Fabric, Process
+from testbed.live.counting import Counting
 from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading, now_ns
 from testbed.samples import ARRIVAL, SENT, Samples
 from testbed.traffic.probes.plan import ReceivePlan, SendPlan, check_ready, to_json
 from testbed.traffic.probes.shared import Kind, OfHost, SampleFile
+from testbed.traffic.views import ProbeView
 
 _AGENT = "testbed.traffic.probes.agent"
 _PLAN_FD, _SAMPLES_FD, _READY_FD = 10, 11, 12
@@ -228,6 +230,19 @@ class ProbeRun:
     def _totals(self) -> str:
         sent, refused = self._senders.counter("sent"), self._senders.counter("refused")
         return f"{sent} sent, {refused} refused, {self._receivers.counter('received')} received"
+
+    def view(self, flows: tuple[str, ...], waiting_time_s: float, payload: int) -> ProbeView:
+        """The run as it can be looked at, once it was started."""
+        lab = self._fabric.lab
+        return ProbeView(
+            self._fabric.name,
+            lab.name,
+            flows,
+            Counting(lab.planes, len(flows), round(waiting_time_s * 1e9), payload),
+            self._senders.files,
+            self._receivers.files,
+            {"sender": self._senders.processes, "receiver": self._receivers.processes},
+        )
 
     def go_on_for(self, seconds: float) -> None:
         """Let it send on for a while."""

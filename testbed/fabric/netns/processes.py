@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ class NetnsProcess:
         self._output = output
         self._log = log
         self._returncode: int | None = None
+        self._ending = threading.Lock()
         #: Starts it once more; what was started for something else of ours cannot be.
         self.again: Callable[[], NetnsProcess] | None = None
 
@@ -90,10 +92,13 @@ class NetnsProcess:
         poll.register(self._status, select.POLLIN)
         if not poll.poll(max(0.0, timeout_s) * 1000):
             return False
-        text = os.read(self._status, 32)
-        # The pipe closes without a word when the keeper is killed, and all its processes with it.
-        self._returncode = int(text) if text else -signal.SIGKILL
-        os.close(self._status)
+        with self._ending:
+            # Whoever else waited for it may have read its end meanwhile, and closed the pipe.
+            if self._returncode is None:
+                text = os.read(self._status, 32)
+                # The pipe closes without a word when the keeper is killed, and all its processes with it.
+                self._returncode = int(text) if text else -signal.SIGKILL
+                os.close(self._status)
         return True
 
     def signal(self, number: signal.Signals) -> None:

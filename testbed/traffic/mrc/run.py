@@ -15,12 +15,14 @@ from typing import Any, Self
 
 from testbed.errors import InfrastructureError
 from testbed.fabric.protocols import Fabric, Process
+from testbed.live.counting import Counting
 from testbed.mrc.datapath.plan import SharedFds
 from testbed.mrc.datapath.shared import NicFiles
 from testbed.pauses import PauseArray, PauseWatch, stood_still_ns
 from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading
 from testbed.traffic.mrc.plan import TransferPlan
+from testbed.traffic.views import TransferView
 
 _AGENT = "testbed.traffic.mrc.agent"
 _PLAN_FD, _READY_FD = 10, 11
@@ -267,6 +269,19 @@ class TransferRun:
                     f"{name} did not reach {value} within {timeout_s:g} s", found=str(now), where="MRC transfers"
                 )
             time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
+
+    def view(self, flows: tuple[str, ...], waiting_time_s: float, evs: Mapping[int, int]) -> TransferView:
+        """The run as it can be looked at, once it was started; ``evs``: plane → entropy values of all senders."""
+        lab, agents = self._fabric.lab, self._agents.values()
+        return TransferView(
+            self._fabric.name,
+            lab.name,
+            flows,
+            Counting(lab.planes, len(flows), round(waiting_time_s * 1e9), None),
+            [agent.files for agent in agents],
+            evs,
+            {"endpoint": [agent.process for agent in agents if agent.process is not None]},
+        )
 
     def check_alive(self) -> None:
         """Raise InfrastructureError for an agent that has ended by itself."""

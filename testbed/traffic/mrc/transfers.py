@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from testbed.addressing import Path
 from testbed.errors import UsageError, nearest
 from testbed.fabric.protocols import Fabric
+from testbed.live.views import LIVE
 from testbed.mrc.datapath.plan import NicPlan
 from testbed.mrc.settings import Settings
 from testbed.mrc.wire import table
@@ -169,12 +171,17 @@ class MrcTransfers:
             run.wait_counter("messages_completed", len(self.pairs), 30.0)
             self._run = run
             try:
-                yield self
+                with LIVE.shown(run.view(self.flows, self._grace_s, self._evs_by_plane())):
+                    yield self
                 left = run.finish(self._grace_s)
                 self._counted = Counted(before, settled_counters(self._fabric), host_traffic(left), SMALLEST)
                 self._outcome = collect(left, self.flows, self.pairs, self._grace_s)
             finally:
                 self._run = None
+
+    def _evs_by_plane(self) -> Counter[int]:
+        """Plane → entropy values of all senders."""
+        return Counter(path.plane for path in self.path_of.values())
 
     def go_on_for(self, seconds: float) -> None:
         """Let it work for a while. Raises UsageError while it is not running."""

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -28,9 +20,8 @@ from testbed_reports.sources import Source
 from testbed.cli import main
 from testbed.measure.result import Result
 from testbed.measure.result_parts import Verdict
+from tests.monitoring import Running, check_metrics, prometheus, pushgateway, queries
 from tests.unit.reports.nights import changed, kept, night, put_result, test
-
-_INSTALL = "On Debian and Ubuntu: apt install prometheus"
 
 
 @pytest.fixture
@@ -104,35 +95,16 @@ def _without_stamps(text: bytes) -> list[bytes]:
     return [line for line in text.splitlines() if b"_created" not in line]
 
 
-def queries() -> list[str]:
-    """Every query of the dashboards, for all suites."""
-    found = []
-    for file in resources.files("testbed_reports").joinpath("dashboards").iterdir():
-        board = json.loads(file.read_text(encoding="utf-8"))
-        found += [target["expr"].replace("$suite", ".*") for panel in board["panels"] for target in panel["targets"]]
-    assert len(found) >= 9
-    return found
-
-
 def test_dashboards_ask_for_what_is_exported_and_for_all_of_it(source: Source) -> None:
     exported = {f"mrc_testbed_{name}" for name, _ in samples(source)}
-    asked = {name for query in queries() for name in re.findall(r"mrc_testbed_\w+", query)}
+    asked = {name for query in queries("nightly") for name in re.findall(r"mrc_testbed_\w+", query)}
     assert asked <= exported
     beside = {"mrc_testbed_results", "mrc_testbed_failover_seconds_count", "mrc_testbed_failover_seconds_sum"}
     assert exported - asked <= beside | {"mrc_testbed_failover_seconds_created"}
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"not run: {name} is not installed. {_INSTALL}")
-    return found
-
-
 def test_promtool_accepts_the_metrics(source: Source) -> None:
-    text = as_text(metrics_of(source))
-    checked = subprocess.run([_program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
-    assert (checked.returncode, checked.stderr.decode()) == (0, "")
+    check_metrics(as_text(metrics_of(source)))
 
 
 @contextmanager
@@ -155,57 +127,29 @@ def served(folder: Path) -> Iterator[int]:
 
 
 def test_a_real_prometheus_scrapes_it_and_answers_every_dashboard(source: Source, tmp_path: Path) -> None:
-    program, folder = _program("prometheus"), tmp_path / "www"
+    folder = tmp_path / "www"
     folder.mkdir()
     (folder / "metrics").write_bytes(as_text(metrics_of(source)))
-    log = tmp_path / "prometheus.log"
-    with served(folder) as port, log.open("wb") as output:
-        config = {
-            "global": {"scrape_interval": "1s"},
-            "scrape_configs": [{"job_name": "testbed", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
-        }
-        (tmp_path / "prometheus.yml").write_text(json.dumps(config))
-        command = [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
-        # It tells the port it was given in its log.
-        command += ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            base = _address(process, log)
-            _until(lambda: bool(_ask(base, "mrc_testbed_tests")), process, log, "Prometheus has scraped the run")
-            for query in queries():
-                answer = _ask(base, query)
-                assert answer, query
-                assert all(float(one["value"][1]) == float(one["value"][1]) for one in answer), (query, answer)
-            (failover,) = _ask(base, "mrc_testbed_failover_seconds_count")
-            assert float(failover["value"][1]) == 2
-        finally:
-            process.terminate()
-            process.wait(30)
+    with served(folder) as port, prometheus(tmp_path, f"127.0.0.1:{port}") as server:
+        server.until(lambda: server.ask("mrc_testbed_tests"), "Prometheus has scraped the run")
+        _answers_every_query(server)
 
 
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    pattern = re.compile(r'msg="Listening on" address=(\S+)')
-    _until(lambda: bool(pattern.search(log.read_text())), process, log, "Prometheus listens")
-    match = pattern.search(log.read_text())
-    assert match is not None
-    return f"http://{match[1]}"
+def _answers_every_query(server: Running) -> None:
+    for query in queries("nightly"):
+        answer = server.ask(query)
+        assert answer, query
+        assert all(float(one["value"][1]) == float(one["value"][1]) for one in answer), (query, answer)
+    assert server.value("mrc_testbed_failover_seconds_count") == 2
 
 
-def _ask(base: str, query: str) -> list[dict[str, Any]]:
-    try:
-        with urlopen(f"{base}/api/v1/query?{urlencode({'query': query})}", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-    except URLError as error:
-        raise AssertionError(f"{query}: {error}") from error
-    assert found["status"] == "success", found
-    result: list[dict[str, Any]] = found["data"]["result"]
-    return result
-
-
-def _until(holds: Any, process: subprocess.Popen[bytes], log: Path, what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not holds():
-        assert process.poll() is None, log.read_text()[-2000:]
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{log.read_text()[-2000:]}"
-        pause.wait(0.1)
+def test_a_real_pushgateway_takes_the_newest_run_and_prometheus_scrapes_it(source: Source, tmp_path: Path) -> None:
+    with pushgateway(tmp_path) as gateway:
+        for _ in range(2):
+            ran = CliRunner().invoke(main, ["export", str(source.file), "--push", gateway.base])
+            assert ran.exit_code == 0, ran.output
+        with prometheus(tmp_path, gateway.base.removeprefix("http://")) as server:
+            server.until(lambda: server.ask("mrc_testbed_tests"), "Prometheus has scraped the Pushgateway")
+            _answers_every_query(server)
+            (push,) = server.ask('push_failure_time_seconds{exported_job="mrc_testbed"}')
+            assert (push["metric"]["exported_instance"], float(push["value"][1])) == (source.run.runner, 0)
