@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -61,6 +61,14 @@ class Running:
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self.log.read_text()[-2000:]}"
             pause.wait(0.1)
 
+    def ready(self) -> bool:
+        """Whether it answers queries."""
+        try:
+            with urlopen(f"{self.base}/-/ready", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except HTTPError:
+            return False
+
     def ask(self, query: str) -> list[dict[str, Any]]:
         """What Prometheus answers now."""
         try:
@@ -106,6 +114,8 @@ def prometheus(folder: Path, target: str, *, interval: str = "1s") -> Iterator[R
     command = [program("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
     with _running(command, folder / "prometheus.log") as server:
+        # It listens before it has read its storage, and answers nothing until then.
+        server.until(server.ready, "it is ready")
         yield server
 
 
