@@ -8,6 +8,7 @@ from ipaddress import IPv6Network
 from typing import Any, Final, NamedTuple
 
 from testbed.errors import InfrastructureError
+from testbed.fabric.abilities import Queue
 from testbed.fabric.devices import Does, PortState, UsidRoute
 
 #: Every link is unnumbered: its other end is this gateway, with a permanent neighbour entry.
@@ -71,6 +72,25 @@ def counters(text: str) -> dict[str, dict[str, int]]:
             if name != "carrier_changes"  # No counter of packets.
         }
         found[row["ifname"]] = {_RENAMED.get(name, name): value for name, value in flat.items()}
+    return found
+
+
+def queues(text: str) -> dict[str, list[Queue]]:
+    """Interface → queueing disciplines, of ``tc -j qdisc show``; thresholds are those of tc-red(8)."""
+    found: dict[str, list[Queue]] = {}
+    for row in rows(text):
+        options = row.get("options", {})
+        red = row.get("kind") == "red"
+        queue = Queue(
+            name=str(row.get("handle", "")),
+            kind=str(row.get("kind", "")),
+            ecn=bool(options["ecn"]) if "ecn" in options else (False if red else None),
+            min_bytes=int(options["min"]) if red and "min" in options else None,
+            max_bytes=int(options["max"]) if red and "max" in options else None,
+            probability=float(options["probability"]) if red and "probability" in options else None,
+            capacity_bytes=int(options["limit"]) if red and "limit" in options else None,
+        )
+        found.setdefault(str(row.get("dev", "")), []).append(queue)
     return found
 
 

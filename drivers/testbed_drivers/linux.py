@@ -1,18 +1,23 @@
 """Hosts and switches that run Linux, by iproute2's JSON over SSH.
 
-From ip-link(8), ip-route(8) and ip-neighbour(8) of iproute2; ``flavors next-csid`` needs iproute2 6.1 and Linux 6.1.
+Ports and routes from ip-link(8), ip-route(8) and ip-neighbour(8) of iproute2; ``flavors next-csid`` needs iproute2 6.1
+and Linux 6.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from testbed.errors import InfrastructureError, UsageError
+from testbed.errors import InfrastructureError, UnsupportedError, UsageError
 from testbed.fabric.devices import NEVER_ON_HARDWARE, Access, Change, Changes, Does, Inverse, PortState, UsidRoute
 from testbed.lab.inventory import Device
-from testbed_drivers import iproute
+from testbed_drivers import ethtool, iproute
 from testbed_drivers.iproute import GATEWAY, Neighbour
+from testbed_drivers.linux_readings import LinuxReadings
+from testbed_drivers.linux_reboot import LinuxReboot
+from testbed_drivers.perport import each_port
 from testbed_drivers.ssh import Connection, Connections
 
 #: SIDs hang on this interface: one that never goes down, for its routes would go with it.
@@ -23,11 +28,17 @@ SID_DEVICE: Final = "sid0"
 Step = tuple[dict[str, Any], list[str]]
 
 
-class LinuxHost:
-    """A host: its ports and their counters."""
+class LinuxHost(LinuxReadings, LinuxReboot):
+    """A host: its ports, their counters, and all that its programs tell."""
 
-    capabilities = frozenset({"ports", "counters"})
+    capabilities = frozenset(
+        {"ports", "counters", "lldp", "optics", "fec", "flow-control", "queues", "clock", "versions", "reboot"}
+    )
     verified_on = NEVER_ON_HARDWARE
+    refused: Mapping[str, str] = {
+        "trimming": "the kernel trims no packets",
+        "nic-counters": "they are the NIC's own: take the driver of its family",
+    }
 
     def __init__(self, device: Device, access: Access) -> None:
         self.device = device
@@ -41,7 +52,21 @@ class LinuxHost:
         return f"{kernel}, {self.connection.read(['ip', '-V']).stdout.strip()}"
 
     def ports(self) -> Mapping[str, PortState]:
-        """Port of the fabric → its state. Raises InfrastructureError for one that the device does not have."""
+        """Port of the fabric → its state; the speed by ethtool, if that is there.
+
+        Raises InfrastructureError for a port that the device does not have.
+        """
+        states, speeds = self._states(), self._speeds()
+        return {port: replace(state, speed=speeds.get(state.name)) for port, state in states.items()}
+
+    def _speeds(self) -> dict[str, int | None]:
+        try:
+            said = each_port(self.connection, 'ethtool "$p"', self.device.ports.values())
+        except UnsupportedError:
+            return {}
+        return {name: ethtool.speed(each.output) for name, each in said.items()}
+
+    def _states(self) -> dict[str, PortState]:
         found = iproute.port_states(self._json("ip", "-j", "link", "show"))
         missing = [f"{port} ({name})" for port, name in self.device.ports.items() if name not in found]
         if missing:
@@ -61,7 +86,7 @@ class LinuxHost:
     def set_port(self, port: str, *, up: bool, changes: Changes) -> Change | None:
         """Set a port of the fabric up or down; routes that the kernel takes away with it are put back by undoing."""
         name = self.device.device_port(port)
-        state = self.ports()[port]
+        state = self._states()[port]
         if state.up == up:
             return None
         lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": []}
@@ -88,6 +113,8 @@ class LinuxHost:
             self._undo_route(inverse, under)
         elif kind == "neighbour":
             self._undo_neighbour(inverse, under)
+        elif kind == "reboot":
+            self.version()  # What a restart took away is journalled by whoever set it; this was that it is away.
         elif kind == "interface":
             # Exit code 1 of a name that is not there, which is what is wanted.
             if inverse["name"] in iproute.port_states(self._json("ip", "-j", "link", "show")):
