@@ -116,6 +116,8 @@ def usid_routes(found: Iterable[dict[str, Any]], block: str) -> list[UsidRoute]:
 
 
 def _does(row: dict[str, Any]) -> tuple[Does, str]:
+    if row.get("type") == "blackhole":
+        return Does.DROP, ""
     if row.get("encap") != "seg6local":
         return Does.FORWARD, str(row.get("dev", ""))
     if row.get("action") == "End" and "next-csid" in row.get("flavors", ()):

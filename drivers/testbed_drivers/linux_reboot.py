@@ -12,7 +12,6 @@ from testbed_drivers.ssh import CommandFailedError, Connection, ConnectionLostEr
 from testbed_drivers.ssh.limits import Deadline
 
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
-_TOLD_S: Final = 15.0
 _BETWEEN_LOOKS_S: Final = 0.2
 
 
@@ -23,6 +22,8 @@ class LinuxReboot:
     connection: Connection
     #: What restarts the device.
     reboot_command: tuple[str, ...] = ("reboot",)
+    #: Seconds in which it has begun to.
+    reboot_told_s = 15.0
     _boot_before = ""
 
     def reboot(self, changes: Changes) -> Change:
@@ -30,7 +31,7 @@ class LinuxReboot:
         self._boot_before = self._boot_id()
         change = changes.begin(self.device, "reboot", {"kind": "reboot", "boot": self._boot_before})
         try:
-            self.connection.write(self.reboot_command, under=change, timeout_s=_TOLD_S)
+            self.connection.write(self.reboot_command, under=change, timeout_s=self.reboot_told_s)
         except (ConnectionLostError, DeviceSilentError):
             pass  # It went down before it could say that the command had ended.
         except CommandFailedError as error:

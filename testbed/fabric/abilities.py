@@ -179,10 +179,10 @@ class NicCounters:
 
 #: Common names of NIC counters → what they count.
 NIC_COUNTERS: Final[Mapping[str, str]] = {
-    "out_of_order": "packets received out of order",
+    "out_of_order": "packets received out of order, kept or dropped",
     "sequence_errors_received": "NAKs received for a sequence error: the other end missed a packet",
     "timeouts": "local ACK timeouts expired",
-    "retransmits": "packets sent again",
+    "timeout_retransmits": "sent again because no acknowledgement came in time",
     "retries_exceeded": "requests given up after too many retries",
     "rnr_naks_received": "receiver-not-ready NAKs received",
     "ecn_marked_received": "RoCE packets received with ECN marks",
