@@ -142,10 +142,16 @@ class LinuxHost(LinuxReadings, LinuxReboot):
     def _hanging_on(self, name: str) -> dict[str, Any]:
         """What the kernel removes when an interface is set down, so that it can be put back."""
         routes = [iproute.settled(route) for route in self._routes() if route.get("dev") == name]
-        routes = [route for route in routes if route.get("protocol") == "static"]
+        routes = [route for route in routes if route.get("protocol") == "static" and not self._comes_back(route)]
         for route in routes:
             iproute.raw_route("replace", route)
         return {"routes": routes, "neighbours": [list(n) for n in self._neighbours() if n.port == name]}
+
+    @staticmethod
+    def _comes_back(route: Mapping[str, Any]) -> bool:
+        """Whether somebody on the device puts a route back when its interface is up again; nobody does here."""
+        del route
+        return False
 
     def _own_port(self, name: str) -> None:
         if name not in self._names or name in self.device.management:
@@ -191,7 +197,7 @@ class LinuxSwitch(LinuxHost):
         self, block: str, routes: Sequence[UsidRoute], peers: Mapping[str, str], changes: Changes
     ) -> list[Change]:
         # What undoes each step beside the step: all of the former is journalled before the first of the latter.
-        steps = [*self._sid_device_step(), *self._neighbour_steps(peers), *self._route_steps(block, routes)]
+        steps = [*self._sid_device_step(), *self._neighbour_steps(peers), *self._route_steps(block, routes, peers)]
         made: list[Change] = []
         if steps:
             inverse = {"kind": "table", "steps": [undo for undo, _ in steps]}
@@ -212,13 +218,21 @@ class LinuxSwitch(LinuxHost):
         steps: list[Step] = []
         for port, mac in peers.items():
             self._own_port(port)
-            before = here.get((GATEWAY, port))
+            gateway = self._gateway(mac)
+            before = here.get((gateway, port))
             if before != mac:
-                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
-                steps.append((inverse, iproute.neighbour_replace(Neighbour(GATEWAY, port, mac))))
+                inverse = {"kind": "neighbour", "address": gateway, "port": port, "before": before}
+                steps.append((inverse, iproute.neighbour_replace(Neighbour(gateway, port, mac))))
         return steps
 
-    def _route_steps(self, block: str, routes: Sequence[UsidRoute]) -> list[Step]:
+    @staticmethod
+    def _gateway(mac: str) -> str:
+        """The address of whoever is at the other end; every link has the same here, since it is unnumbered."""
+        del mac
+        return GATEWAY
+
+    def _route_steps(self, block: str, routes: Sequence[UsidRoute], peers: Mapping[str, str]) -> list[Step]:
+        del peers
         rows = self._routes()
         wanted = {route.prefix: route for route in routes}
         present = {route.prefix: route for route in iproute.usid_routes(rows, block)}

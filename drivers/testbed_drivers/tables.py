@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from ipaddress import IPv6Network
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
-from testbed.errors import InfrastructureError
+from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.devices import UsidRoute
 from testbed_drivers.ssh.limits import Deadline
 
@@ -39,6 +39,27 @@ def inside(prefix: str, block: str) -> str | None:
     except ValueError:
         return None
     return str(network) if network.subnet_of(IPv6Network(block)) else None
+
+
+def link_local(route: UsidRoute, peers: Mapping[str, str]) -> str:
+    """The gateway of a route: the address that its peer has by its MAC address (RFC 4291, appendix A).
+
+    Args:
+        route: to a port. peers: port → MAC address of the port at the other end.
+
+    Raises UsageError where the peer is not known.
+    """
+    mac = peers.get(route.port)
+    if mac is None:
+        raise UsageError("nothing is known of the other end of this port", found=route.port, where=route.prefix)
+    return address_of(mac)
+
+
+def address_of(mac: str) -> str:
+    """The link-local address that is made of a MAC address."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    host = bytes([raw[0] ^ 2, *raw[1:3], 0xFF, 0xFE, *raw[3:]])
+    return str(IPv6Address(0xFE80 << 112 | int.from_bytes(host)))
 
 
 def _differences(wanted: Sequence[UsidRoute], found: Sequence[UsidRoute]) -> list[str]:

@@ -106,6 +106,34 @@ def test_without_lldpd_that_is_said(host: LinuxHost) -> None:
         host.lldp_neighbours()
 
 
+CHRONYD = shutil.which("chronyd", path="/usr/sbin:/usr/bin")
+CHRONY = """
+mkdir -p -m 750 /run/chrony && cat >/run/chrony.conf && exec "$0" -x -u root -f /run/chrony.conf
+"""
+CHRONY_CONFIG = b"""
+local stratum 8
+port 0
+cmdport 0
+bindcmdaddress /run/chrony/chronyd.sock
+pidfile /run/chrony/chronyd.pid
+"""
+
+
+@pytest.mark.skipif(CHRONYD is None, reason=f"{NOT_RUN}needs chrony")
+@pytest.mark.skipif(not ROOT, reason=f"{NOT_RUN}needs root: a /run of the device's own")
+def test_what_disciplines_a_clock_is_chronys_word(devices: NetnsRig) -> None:
+    with Rig(devices.lab) as rig:
+        host = rig.drivers["h1"]
+        assert isinstance(host, LinuxHost)
+        # -x: it leaves this machine's clock alone.
+        host.connection.read(["sh", "-c", CHRONY, str(CHRONYD)], stdin=CHRONY_CONFIG)
+        until(lambda: host.clock().synchronised is True, "chrony says that it is synchronised")
+        clock = host.clock()
+        assert clock.source == "chrony, 7F7F0101"
+        assert clock.estimate_s is not None
+        assert clock.estimate_s < 1
+
+
 LLDPD = shutil.which("lldpd", path="/usr/sbin:/usr/bin")
 
 
