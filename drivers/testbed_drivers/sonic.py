@@ -200,7 +200,9 @@ class Sonic(LinuxReboot):
         kind = inverse.get("kind")
         if kind == "port":
             self._own_port(inverse["port"])
-            self._set_port(inverse["port"], up=bool(inverse["up"]), under=under)
+            states = {state.name: state.up for state in self.ports().values()}
+            if states[inverse["port"]] != inverse["up"]:
+                self._set_port(inverse["port"], up=bool(inverse["up"]), under=under)
         elif kind == "keys":
             self._apply(inverse["before"], self._db.dump("CONFIG_DB", *inverse["before"]), under)
         elif kind == "reboot":

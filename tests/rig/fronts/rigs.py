@@ -111,3 +111,26 @@ def unanswered(fabric: NetnsFabric, src: str, dst: str) -> list[str]:
     flat = [leg for ev in plan.evs(src, dst) for leg in legs(plan, src, dst, ev)]
     replies = Pinging(fabric, src, dst, flat, count=1, interval_s=0.01, timeout_s=5)
     return [f"EV {flat[r.leg].ev:#06x} to {flat[r.leg].to}: {r.error or 'lost'}" for r in replies if r.ns is None]
+
+
+class EosRig(FrontRig):
+    """EOS: ports are Ethernet1, Ethernet2, …"""
+
+    driver = "eos"
+    program = "eos.py"
+    names = ("FastCli",)
+
+    @staticmethod
+    def port(number: int) -> str:
+        return f"Ethernet{number + 1}"
+
+
+class CumulusRig(FrontRig):
+    """Cumulus Linux: the switch is Linux, and only nv is played; ports keep the namespace's names."""
+
+    driver = "cumulus"
+    program = "nvue.py"
+    names = ("nv",)
+
+    def port_names(self, node: str) -> Mapping[str, str]:
+        return {port.name: port.name for port in self.fabric.lab.topology.ports(node)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from testbed_drivers import sonic_model
 from testbed_drivers import sonic_tables as tables
@@ -114,6 +116,12 @@ def test_rows_of_the_schema_are_read() -> None:
     sai = {"SAI_PORT_STAT_IF_IN_UCAST_PKTS": "3", "SAI_PORT_STAT_IF_IN_NON_UCAST_PKTS": "4"}
     assert tables.counters(sai) == {"rx_packets": 7}
     assert tables.pfc({"pfc_enable": "3,4"}) == (3, 4)
+
+
+def test_trimming_is_written_as_the_test_plan_has_it() -> None:
+    symmetric, asymmetric = (each["SWITCH_TRIMMING"]["GLOBAL"] for each in json.loads(golden("sonic-trimming.txt")))
+    assert tables.trimming_fields(Trimming(256, 48, 6)) == symmetric
+    assert tables.trimming_fields(Trimming(256, None, 6, 5)) == asymmetric
 
 
 def test_settings_of_queues_there_and_back() -> None:
