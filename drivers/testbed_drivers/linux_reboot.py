@@ -42,7 +42,7 @@ class LinuxReboot:
         self.connection.drop()
         return change
 
-    def wait_rebooted(self, timeout_s: float) -> None:
+    def wait_back(self, timeout_s: float) -> None:
         """Wait until it takes commands and its boot ID is another. Raises DeviceSilentError on the deadline."""
         if not self._boot_before:
             raise UsageError("it was not told to restart", where=self.device.node, remedy="call reboot() first")

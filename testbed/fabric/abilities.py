@@ -289,7 +289,7 @@ class Reboot(Protocol):
         """Have it restart; returns when it was told to. What it does not keep over a restart is not journalled here."""
         ...
 
-    def wait_rebooted(self, timeout_s: float) -> None:
+    def wait_back(self, timeout_s: float) -> None:
         """Wait until it has restarted since :meth:`reboot` and takes commands again. Raises DeviceSilentError."""
         ...
 

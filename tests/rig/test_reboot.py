@@ -44,7 +44,7 @@ def test_a_device_that_restarts_is_told_from_one_that_does_not_yet(server: SshSe
     with held(tmp_path) as rig:
         made = device(server, rig.access, RESTARTS)
         change = made.reboot(rig.changes)
-        made.wait_rebooted(20)
+        made.wait_back(20)
         assert made.connection.dialled == 2
         assert [entry.what for entry in rig.journal.to_undo()] == ["reboot"]
         made.undo({"kind": "reboot", "boot": ""}, change)
@@ -56,7 +56,7 @@ def test_a_device_that_takes_the_command_and_goes_on_is_told(server: SshServer, 
         made = device(server, rig.access, "#!/bin/sh\nexit 0\n")
         made.reboot(rig.changes).undone()
         with pytest.raises(DeviceSilentError, match=r"did not restart in time(?s:.*)still runs as before"):
-            made.wait_rebooted(1)
+            made.wait_back(1)
 
 
 def test_a_refused_restart_leaves_nothing_in_the_journal(server: SshServer, tmp_path: Path) -> None:
@@ -66,4 +66,4 @@ def test_a_refused_restart_leaves_nothing_in_the_journal(server: SshServer, tmp_
             made.reboot(rig.changes)
         assert rig.journal.to_undo() == []
         with pytest.raises(UsageError, match="was not told"):
-            device(server, rig.access, RESTARTS).wait_rebooted(1)
+            device(server, rig.access, RESTARTS).wait_back(1)
