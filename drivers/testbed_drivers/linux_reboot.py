@@ -29,6 +29,7 @@ class LinuxReboot:
     def reboot(self, changes: Changes) -> Change:
         """Have it restart; see :class:`testbed.fabric.abilities.Reboot`. Undoing it is to see that it is back."""
         self._boot_before = self._boot_id()
+        # An entry of the journal says that it may be away; it is closed by whoever sees that it is back.
         change = changes.begin(self.device, "reboot", {"kind": "reboot", "boot": self._boot_before})
         try:
             self.connection.write(self.reboot_command, under=change, timeout_s=self.reboot_told_s)

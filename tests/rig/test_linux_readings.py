@@ -50,7 +50,7 @@ def host(devices: NetnsRig) -> Iterator[LinuxHost]:
 def test_a_driver_has_all_that_it_names_and_nothing_else() -> None:
     for made in (LinuxHost, LinuxSwitch):
         has = {name for name, protocol in ABILITIES.items() if issubclass_of(made, protocol)}
-        assert has == made.capabilities
+        assert has == made.capabilities & ABILITIES.keys()
         assert made.verified_on == NEVER_ON_HARDWARE
 
 
