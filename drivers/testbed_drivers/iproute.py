@@ -8,6 +8,7 @@ from ipaddress import IPv6Network
 from typing import Any, Final, NamedTuple
 
 from testbed.errors import InfrastructureError
+from testbed.fabric.abilities import Queue
 from testbed.fabric.devices import Does, PortState, UsidRoute
 
 #: Every link is unnumbered: its other end is this gateway, with a permanent neighbour entry.
@@ -74,6 +75,25 @@ def counters(text: str) -> dict[str, dict[str, int]]:
     return found
 
 
+def queues(text: str) -> dict[str, list[Queue]]:
+    """Interface → queueing disciplines, of ``tc -j qdisc show``; thresholds are those of tc-red(8)."""
+    found: dict[str, list[Queue]] = {}
+    for row in rows(text):
+        options = row.get("options", {})
+        red = row.get("kind") == "red"
+        queue = Queue(
+            name=str(row.get("handle", "")),
+            kind=str(row.get("kind", "")),
+            ecn=bool(options["ecn"]) if "ecn" in options else (False if red else None),
+            min_bytes=int(options["min"]) if red and "min" in options else None,
+            max_bytes=int(options["max"]) if red and "max" in options else None,
+            probability=float(options["probability"]) if red and "probability" in options else None,
+            capacity_bytes=int(options["limit"]) if red and "limit" in options else None,
+        )
+        found.setdefault(str(row.get("dev", "")), []).append(queue)
+    return found
+
+
 def neighbours(text: str) -> list[Neighbour]:
     """Permanent entries of ``ip -j -6 neigh show``."""
     return [
@@ -96,6 +116,8 @@ def usid_routes(found: Iterable[dict[str, Any]], block: str) -> list[UsidRoute]:
 
 
 def _does(row: dict[str, Any]) -> tuple[Does, str]:
+    if row.get("type") == "blackhole":
+        return Does.DROP, ""
     if row.get("encap") != "seg6local":
         return Does.FORWARD, str(row.get("dev", ""))
     if row.get("action") == "End" and "next-csid" in row.get("flavors", ()):

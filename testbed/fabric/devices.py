@@ -1,7 +1,8 @@
 """What the rig side and device drivers agree on, beside what every fabric offers: a leaf that both import.
 
 A driver is one class for one kind of device, found by its name among the entry points of the group ``testbed.drivers``.
-It has those of the small protocols below that its device can do, and names them in ``capabilities``.
+It has those of the small protocols below, and of :mod:`testbed.fabric.abilities`, that its device can do, and names
+them in ``capabilities``.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ class Driver(Protocol):
     capabilities: frozenset[str]
     #: Device, version and date, or ``NEVER_ON_HARDWARE``.
     verified_on: str
+    #: Capability that one might expect and it lacks → why.
+    refused: Mapping[str, str]
 
     def version(self) -> str:
         """What runs on the device, in one line: the first thing to ask. Raises what its transport raises."""
