@@ -61,13 +61,13 @@ def built(run: bytes, frame: list[Any], own_mac: bytes) -> bytes:
     addresses = [socket.inet_pton(socket.AF_INET6, each) for each in (source, destination, final)]
     length = size - IPV6
     data = MAGIC + run + struct.pack("!I", number)
-    data += bytes(length - UDP - len(data))
     pseudo = addresses[0] + addresses[2] + struct.pack("!II", length, socket.IPPROTO_UDP)
     ports = struct.pack("!HHH", UDP_PORT, UDP_PORT, length)
     sum_ = checksum(pseudo + ports + b"\0\0" + data)
     ip = struct.pack("!IHBB", 6 << 28, length, socket.IPPROTO_UDP, 64) + addresses[0] + addresses[1]
     ends = bytes.fromhex(mac.replace(":", "")) + own_mac
-    return ends + b"\x86\xdd" + ip + ports + struct.pack("!H", sum_) + data
+    # Zeros from there on, which add nothing to the sum.
+    return ends + b"\x86\xdd" + ip + ports + struct.pack("!H", sum_) + data.ljust(length - UDP, b"\0")
 
 
 def taken(made: socket.socket, run: bytes) -> Iterator[int]:
@@ -113,7 +113,10 @@ def main() -> None:
     failed: dict[int, str] = {}
     listen(began + order["lead_s"])
     first = time.monotonic()
-    for count, frame in enumerate(order["frames"]):
+    given = 0
+    for frame in order["frames"]:
+        listen(first + given * 8 / order["rate"])
+        given += frame[6]
         name = frame[1]
         if name not in sockets:
             failed[frame[0]] = refused[name]
@@ -126,8 +129,6 @@ def main() -> None:
             failed[frame[0]] = os.strerror(error.errno or 0)
         finally:
             sockets[name].setblocking(False)
-        if count % 16 == 15:
-            listen(time.monotonic())
     sent = time.monotonic()
     listen(sent + order["listen_s"])
     took = time.monotonic() - began

@@ -24,7 +24,7 @@ class LinuxFrames:
     device: Device
     connection: Connection
 
-    def exchange(self, run: str, frames: Sequence[Frame], *, lead_s: float, listen_s: float) -> Exchanged:
+    def exchange(self, run: str, frames: Sequence[Frame], *, rate: float, lead_s: float, listen_s: float) -> Exchanged:
         """See :class:`testbed.fabric.frames.FrameExchange`. Raises UnsupportedError without Python 3 there."""
         order = {
             "run": run,
@@ -33,12 +33,14 @@ class LinuxFrames:
                 [f.number, self.device.device_port(f.port), f.mac, f.source, f.destination, f.final, f.size]
                 for f in frames
             ],
+            "rate": rate,
             "lead_s": lead_s,
             "listen_s": listen_s,
         }
         agent = resources.files("testbed_drivers").joinpath(_AGENT).read_text(encoding="utf-8")
         argv = ["python3", "-c", agent]
-        limit = lead_s + listen_s + _BESIDE_S
+        sending = sum(frame.size for frame in frames) * 8 / rate
+        limit = lead_s + sending + listen_s + _BESIDE_S
         try:
             text = self.connection.read(argv, root=True, stdin=json.dumps(order).encode(), timeout_s=limit).stdout
         except CommandFailedError as error:

@@ -50,12 +50,13 @@ class Exchanged:
 class FrameExchange(Protocol):
     """``frames``: sending packets, and seeing which arrive; nothing is left on the host."""
 
-    def exchange(self, run: str, frames: Sequence[Frame], *, lead_s: float, listen_s: float) -> Exchanged:
+    def exchange(self, run: str, frames: Sequence[Frame], *, rate: float, lead_s: float, listen_s: float) -> Exchanged:
         """Listen on every port of the cable map, and send after a while.
 
         Args:
             run: 16 hex digits; packets of other runs are not counted.
             frames: what to send, in this order.
+            rate: bit/s of all that it sends, at most.
             lead_s: from when it listens until it sends, so that others listen too.
             listen_s: how long it listens after it has sent.
         """

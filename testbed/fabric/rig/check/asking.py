@@ -105,8 +105,9 @@ class _Asking:
 def shown_by(driver: Driver, capability: str, port: str = "") -> str:
     """The command by which a person sees what a driver sees; empty where the driver names none.
 
-    ``port``: a port of the fabric.
+    ``port``: a port of the fabric, empty where it is about the whole device.
     """
-    if not isinstance(driver, ShowsCommands) or capability not in driver.shows:
-        return ""
-    return driver.shows[capability].replace("{port}", driver.device.ports.get(port, port))
+    command = driver.shows.get(capability, "") if isinstance(driver, ShowsCommands) else ""
+    if not port:
+        return "" if "{port}" in command else command
+    return command.replace("{port}", driver.device.ports.get(port, port))

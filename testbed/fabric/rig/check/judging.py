@@ -49,7 +49,9 @@ class Judge:
 
     def finding(self, node: str, port: str, aspect: Aspect, found: str, expected: str) -> Finding:
         """A finding, with the command that shows it."""
-        command = shown_by(self._drivers[node], CAPABILITY.get(aspect, ""), port)
+        # Where packets are lost, the port's state is the next thing to look at, or the table of the whole device.
+        capability = ("ports" if port else "usids") if aspect is Aspect.PATH else CAPABILITY[aspect]
+        command = shown_by(self._drivers[node], capability, port)
         return Finding(node, port, aspect, found, expected, command)
 
     def findings(self, told: Told) -> Iterator[Finding]:

@@ -26,6 +26,12 @@ MOST_PATHS: Final = 2048
 #: Programs of so many hosts start at once on a busy runner.
 _LEAD_S: Final = 0.5
 _LEAD_A_HOST_S: Final = 0.05
+#: Of a link's rate, what a host sends at: other hosts' packets meet its own on the way, and no queue is to fill.
+_SHARE: Final = 0.1
+#: bit/s of a link of which no rate is known.
+_PLAIN_RATE: Final = 1e9
+#: Of the time that sending takes.
+_SLACK: Final = 1.2
 #: Longest way of a packet through a fabric, queues included.
 _TRANSIT_S: Final = 0.25
 
@@ -158,13 +164,19 @@ class Prober:
             return
         slowest = max((2 * told.clock.uncertainty_s for told in self._told.values() if told.clock), default=0.0)
         lead = _LEAD_S + _LEAD_A_HOST_S * len(hosts) + 2 * slowest
-        listen = lead + _TRANSIT_S
+        rate = _SHARE * (self._lab.emulated_rate or self._lab.link.rate or _PLAIN_RATE)
+        sending = {host: sum(frame.size for frame in frames[host]) * 8 / rate for host in hosts}
+        longest = max(sending.values())
+
+        def listen(host: str) -> float:
+            """As long as the one that sends longest may need, who may have begun last."""
+            return lead + _TRANSIT_S + _SLACK * longest - sending[host]
 
         def one(host: str) -> Exchanged:
             driver = self._drivers[host]
             assert isinstance(driver, FrameExchange)
             before = time.monotonic()
-            done = driver.exchange(self._run, frames[host], lead_s=lead, listen_s=listen)
+            done = driver.exchange(self._run, frames[host], rate=rate, lead_s=lead, listen_s=listen(host))
             # It began after it was told to, and so long before it told its outcome.
             self._began[host] = (before, time.monotonic() - done.took_s)
             return done
