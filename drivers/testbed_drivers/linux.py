@@ -15,8 +15,10 @@ from testbed.fabric.devices import NEVER_ON_HARDWARE, Access, Change, Changes, D
 from testbed.lab.inventory import Device
 from testbed_drivers import ethtool, iproute
 from testbed_drivers.iproute import GATEWAY, Neighbour
+from testbed_drivers.linux_frames import LinuxFrames
 from testbed_drivers.linux_readings import LinuxReadings
 from testbed_drivers.linux_reboot import LinuxReboot
+from testbed_drivers.linux_shows import LINUX_SHOWS
 from testbed_drivers.perport import each_port
 from testbed_drivers.ssh import Connection, Connections
 from testbed_drivers.tables import require_same
@@ -29,13 +31,15 @@ SID_DEVICE: Final = "sid0"
 Step = tuple[dict[str, Any], list[str]]
 
 
-class LinuxHost(LinuxReadings, LinuxReboot):
+class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
     """A host: its ports, their counters, and all that its programs tell."""
 
     capabilities = frozenset(
         {"ports", "counters", "lldp", "optics", "fec", "flow-control", "queues", "clock", "versions", "reboot"}
+        | {"frames"}
     )
     verified_on = NEVER_ON_HARDWARE
+    shows: Mapping[str, str] = LINUX_SHOWS
     refused: Mapping[str, str] = {
         "trimming": "the kernel trims no packets",
         "nic-counters": "they are the NIC's own: take the driver of its family",

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from testbed.errors import UnsupportedError, nearest
 from testbed.fabric.devices import Change, Changes, Driver, LinkControl, PortCounters, UsidRoutes
+from testbed.fabric.frames import FrameExchange
 
 A = TypeVar("A")
 
@@ -329,6 +330,7 @@ ABILITIES: Final[Mapping[str, type]] = {
     "reboot": Reboot,
     "nic-counters": NicCounterReading,
     "mrc": MrcPresence,
+    "frames": FrameExchange,
 }
 
 

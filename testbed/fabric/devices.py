@@ -7,6 +7,7 @@ them in ``capabilities``.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 #: What ``verified_on`` says of a driver that nobody has run against the device itself.
 NEVER_ON_HARDWARE: Final = "never on hardware"
+#: Set to anything, it has this process and those it starts change nothing on any device.
+READ_ONLY_VARIABLE: Final = "TESTBED_READ_ONLY"
 #: How a driver undoes a change: plain data that only this driver reads.
 Inverse = Mapping[str, Any]
 
@@ -65,12 +68,12 @@ class Access:
     """How the devices of a run may be touched; handed to every driver.
 
     Args:
-        read_only: nothing may be changed on any device.
+        read_only: nothing may be changed on any device; so it is, too, where $TESTBED_READ_ONLY is set.
         guard: raises when no device may be touched any more; called before anything is sent.
     """
 
     def __init__(self, *, read_only: bool = False, guard: Callable[[], None] = lambda: None) -> None:
-        self.read_only = read_only
+        self.read_only = read_only or bool(os.environ.get(READ_ONLY_VARIABLE))
         self.guard = guard
         self._lock = threading.Lock()
         self._shared: dict[Hashable, Closes] = {}

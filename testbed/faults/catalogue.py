@@ -13,6 +13,7 @@ from testbed.fabric.protocols import Fabric, Host, Switch
 from testbed.faults.journal import HEALED, INJECTED, UNHEALED, Journal
 from testbed.faults.nemesis import Limits, nemesis
 from testbed.faults.parameters import Value
+from testbed.faults.permitted import Level, level_of, require
 from testbed.faults.playing import Playing
 from testbed.faults.schedule import Schedule
 from testbed.faults.scope import FaultScope
@@ -34,6 +35,7 @@ class Faults:
         fabric: where.
         journal: where each is written down before it is injected; the user's own by default.
         instead: given a schedule that is to be played, which one is.
+        allowed: how far faults may go; beyond, NotAllowedError is raised.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class Faults:
         journal: Journal | None = None,
         *,
         instead: Callable[[Schedule], Schedule] = lambda schedule: schedule,
+        allowed: Level = Level.POWER,
     ) -> None:
         self._fabric = fabric
         self._instead = instead
+        self._allowed = allowed
         self._journal = Journal() if journal is None else journal
         self._entries: dict[FaultScope, str] = {}
         self.history: list[FaultScope] = []
@@ -58,6 +62,7 @@ class Faults:
         """The scope of a fault in its declarative form; ``process``: the handle of a target that is one."""
         checked = spec.checked()
         kind = checked.about
+        require(level_of(kind), self._allowed, f"{kind.name} of {checked.target}")
         reason = self._fabric.capabilities.reason_against(kind.needs)
         if reason is not None:
             raise UnsupportedError(f"this fabric cannot do {kind.name}: it lacks {kind.needs}", found=reason)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.errors import BedError, UnsupportedError
-from testbed.pytest_plugin import failure, shrinking
+from testbed.pytest_plugin import failure, permitted, shrinking
 from testbed.pytest_plugin.failure import capturing
 from testbed.pytest_plugin.measuring import Measure
 from testbed.pytest_plugin.outcomes import NOT_RUN
@@ -48,6 +48,7 @@ def _fabric_pool(lab: Lab, pytestconfig: pytest.Config) -> Iterator[FabricPool]:
 @pytest.fixture
 def fabric(request: pytest.FixtureRequest, _fabric_pool: FabricPool) -> Iterator[Fabric]:
     """The lab made real, as planned in every table. A test that leaves it changed fails; the next gets a new one."""
+    permitted.check_marks(request.node, request.getfixturevalue("lab"))
     try:
         real = _fabric_pool.take()
     except UnsupportedError as error:
@@ -82,7 +83,8 @@ def faults(fabric: Fabric, request: pytest.FixtureRequest) -> Iterator[Faults]:
     """Faults on the fabric. One that does not heal fails the test, after whatever else it has to say."""
     from testbed.faults.catalogue import Faults
 
-    catalogue = Faults(fabric, instead=partial(shrinking.to_be_played, request.node))
+    may = permitted.allowed(request.config, fabric.lab)
+    catalogue = Faults(fabric, instead=partial(shrinking.to_be_played, request.node), allowed=may)
     yield catalogue
     if catalogue.unhealed:
         pytest.fail("unhealed: " + "; ".join(catalogue.unhealed), pytrace=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import BedError, ExitCode
-from testbed.pytest_plugin import exporting, failure, measuring, outcomes, recording, shrinking
+from testbed.pytest_plugin import exporting, failure, measuring, outcomes, permitted, recording, shrinking
 
 DEFAULT_LAB = "laptop"
 _NO_TERMINAL = "needs a terminal, and workers (-n) have none"
@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the testbed's options."""
     group = parser.getgroup("testbed", "MRC Testbed")
     group.addoption("--lab", default=DEFAULT_LAB, metavar="LAB", help="lab file, or name of a shipped lab (laptop)")
+    permitted.add_option(group)
     group.addoption("--lab-seed", type=int, default=0, metavar="N", help="seed of the workloads' random choices (0)")
     group.addoption("--lab-logs", metavar="DIR", help="keep the logs of processes on the fabric in DIR")
     group.addoption(
@@ -77,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; end the session where an option cannot be met, before any time is spent on tests."""
     config.addinivalue_line("markers", "requires(*capabilities): the fabric must be able to do this, or it is not run")
+    config.addinivalue_line("markers", permitted.MARKER)
     config.addinivalue_line("markers", "schedule(yaml): faults.play(...) plays this in place of what the test names")
     config.stash[failure.CAPTURES] = []
     config.stash[shrinking.SHRUNK] = []
@@ -91,6 +93,8 @@ def _check_options(config: pytest.Config) -> None:
         if config.getoption(option) != default and config.getoption("numprocesses", None):
             raise pytest.UsageError(f"{option} {why}: leave one of them out")
     try:
+        if config.getoption("--allow") is not None or config.getoption("--read-only"):
+            permitted.settle(config)
         # Only what was asked for: this plugin is loaded by every pytest run of the environment.
         if config.getoption("--lab") != DEFAULT_LAB:
             from testbed.lab import Lab
@@ -115,6 +119,7 @@ def pytest_runtest_makereport(
         words = outcomes.words(call.excinfo.value)
         if words is not None:
             report.longrepr = words
+        permitted.as_not_run(report, item, call.excinfo.value)
     shrinking.note(item, report)
     if report.failed and call.when == "call":
         item.stash[failure.FAILED] = True

@@ -39,16 +39,24 @@ class Rig:
         lab: a lab with a rig.
         lease: whoever changes anything, or runs anything, needs one; without it devices are only read.
         journal: where changes are written down before they are made.
+        read_only: devices are only read, under a lease too.
     """
 
-    def __init__(self, lab: Lab, lease: HeldLease | None = None, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        lease: HeldLease | None = None,
+        journal: Journal | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self.lab = lab
         self.addresses = AddressPlan(lab)
         self.devices = devices(lab)
         self._lease = lease
         self._journal = journal
         guard: Callable[[], None] = (lambda: None) if lease is None else lease.guard
-        self.access = Access(read_only=lease is None, guard=guard)
+        self.access = Access(read_only=read_only or lease is None, guard=guard)
         self.drivers: Mapping[str, Driver] = {
             node: drivers.driver(device, self.access) for node, device in self.devices.items()
         }
@@ -70,6 +78,11 @@ class Rig:
                 "devices are changed under a lease, and with a journal", remedy=f"testbed lease take {self.lab.name}"
             )
         return LeasedChanges(self._journal, self._lease)
+
+    @property
+    def changes(self) -> LeasedChanges:
+        """The journal under this run's lease. Raises UsageError without one."""
+        return self._changes
 
     def unreachable(self) -> dict[str, str]:
         """Node → why it does not answer: a rig with such nodes is not handed out."""
