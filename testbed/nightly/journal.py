@@ -59,13 +59,19 @@ class LabState:
 
 @dataclass
 class Night:
-    """A night as its journal tells it; ``steps``: of its closing, those that are done."""
+    """A night as its journal tells it.
+
+    Attributes:
+        wanted: labs that it was begun for. labs: those that it came to.
+        steps: of its closing, those that are done.
+    """
 
     id: str = ""
     suite: str = ""
     created: datetime | None = None
     facts: dict[str, str] = field(default_factory=dict)
     starts: int = 0
+    wanted: tuple[str, ...] = ()
     labs: dict[str, LabState] = field(default_factory=dict)
     steps: set[str] = field(default_factory=set)
 
@@ -73,6 +79,11 @@ class Night:
     def done(self) -> bool:
         """Whether nothing of it is left to do."""
         return "done" in self.steps
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tests of all its labs have had their turn."""
+        return all(self.lab(name).finished for name in (*self.wanted, *self.labs))
 
     @property
     def killers(self) -> list[tuple[str, str]]:
@@ -88,6 +99,7 @@ class Night:
         what = line["what"]
         if what == "night":
             self.id, self.suite, self.facts = line["id"], line["suite"], line["facts"]
+            self.wanted = tuple(line["labs"])
             self.created = datetime.fromisoformat(line["created"])
         elif what == "start":
             self.starts += 1

@@ -105,16 +105,15 @@ def _choose(
             tell(f"going on with {night.id}, which did not come to its end")
             return folder
         tell(f"{night.id} died and is not gone on with: it is kept as it is")
-        whole = all(lab.finished for lab in night.labs.values())
-        file = closing.write_run_file(night, folder.path, command, complete=whole)
+        file = closing.write_run_file(night, folder.path, command, complete=night.whole)
         closing.store(config, start, read_source(file))
         folder.journal.write("step", step="done")
-    return _begin(config, nights, facts, tell)
+    return _begin(config, start, nights, facts, tell)
 
 
-def _begin(config: Config, nights: Path, facts: Mapping[str, str], tell: Tell) -> _Folder:
-    now = datetime.now(UTC)
-    name = f"{config.suite}-{now:%Y%m%dT%H%M%SZ}"
+def _begin(config: Config, start: Path, nights: Path, facts: Mapping[str, str], tell: Tell) -> _Folder:
+    began = datetime.now(UTC)
+    name = f"{config.suite}-{began:%Y%m%dT%H%M%SZ}"
     path = nights / name
     for number in range(1, 100):
         with contextlib.suppress(FileExistsError):
@@ -122,7 +121,8 @@ def _begin(config: Config, nights: Path, facts: Mapping[str, str], tell: Tell) -
             break
         path = nights / f"{name}-{number}"
     journal = Journal(path / FILE)
-    journal.write("night", id=path.name, suite=config.suite, created=now.isoformat(), facts=dict(facts))
+    labs = [load_lab(given, start).name for given in config.labs]
+    journal.write("night", id=path.name, suite=config.suite, created=began.isoformat(), facts=dict(facts), labs=labs)
     tell(f"{path.name} begins: {', '.join(config.labs)}")
     return _Folder(path, journal)
 
@@ -147,8 +147,8 @@ def _bring_to_end(
     if not file.exists():
         for given in config.labs:
             _run_lab(config, start, given, folder, facts, lock, tell)
-        complete = all(state.finished for state in journal.night().labs.values())
-        closing.write_run_file(journal.night(), folder.path, command, complete=complete)
+        night = journal.night()
+        closing.write_run_file(night, folder.path, command, complete=night.whole)
     came = closing.close(config, start, journal, read_source(file))
     night = journal.night()
     if "told" not in night.steps:

@@ -13,7 +13,7 @@ from testbed.nightly.journal import Ended, Journal
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     made = Journal(tmp_path / "journal.jsonl")
-    made.write("night", id="n-1", suite="n", created="2026-06-01T01:30:00+00:00", facts={"nos": "5.1"})
+    made.write("night", id="n-1", suite="n", created="2026-06-01T01:30:00+00:00", labs=["a"], facts={"nos": "5.1"})
     made.write("planned", lab="a", tests=["x", "y", "z"])
     made.write("began", lab="a", test="x", t=1.0)
     return made

@@ -52,7 +52,8 @@ def test_the_next_start_goes_on_and_publishes_once(tmp_path: Path, seed: int) ->
     for moment in (MOMENTS[seed], *rng.choices(MOMENTS, k=2)):
         process = nightly.start()
         deadline = time.monotonic() + 60
-        while not reached(nightly, moment, first) and process.poll() is None:
+        while not reached(nightly, moment, first):
+            assert process.poll() is None, f"it ended before: {moment}"
             assert time.monotonic() < deadline, f"not within 60 s: {moment}"
             time.sleep(0.001)  # The poll interval of a wait with a deadline.
         time.sleep(rng.uniform(0, 0.6 if moment in ("import", "began") else 0.03))  # The random part of the moment.
