@@ -97,9 +97,12 @@ def many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when ``parent``, the process that made it, ends; at once if it has ended."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel kill this process when ``parent``, the process that made it, ends; at once if it has ended.
+
+    ``by``: another signal, for who sees to its own end.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

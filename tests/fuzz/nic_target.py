@@ -10,6 +10,7 @@ from testbed.mrc.rows import Dscp
 from testbed.mrc.wire.layout import BTH_AT, INNER_AT
 from tests.fuzz import packets as wire
 from tests.fuzz.scene import EVS, PLANES, Scene
+from tests.fuzz.source import Source
 from tests.unit.mrc.simnet import MS, PMTU, Path, packed
 
 #: Events of one course, at most: what is longer finds nothing that two short ones would not.
@@ -21,30 +22,9 @@ _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFF, 0x8000
 _REPLAY, _NOISE, _UNKNOWN = len(wire.OPCODES), len(wire.OPCODES) + 1, len(wire.OPCODES) + 2
 
 
-class _Bytes:
-    """Numbers out of a fuzzer's bytes; zeros when there are no more."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def __bool__(self) -> bool:
-        return self._at < len(self._data)
-
-    def number(self, size: int = 1) -> int:
-        taken = self._data[self._at : self._at + size]
-        self._at += size
-        return int.from_bytes(taken, "little")
-
-    def taken(self, size: int) -> bytes:
-        taken = self._data[self._at : self._at + size]
-        self._at += size
-        return taken
-
-
 def one_input(data: bytes) -> Scene:
     """Play the course that these bytes describe, and check all that must hold; the scene as it ended."""
-    source = _Bytes(data)
+    source = Source(data)
     first = source.number()
     scene = Scene(psn=_PSNS[first & 3], seed=first >> 2 & 3)
     conditions = source.number()
@@ -90,7 +70,7 @@ def _give(scene: Scene, victim: int, batch: list[tuple[bytes, int]]) -> None:
         scene.inject(victim, [packet for packet, _ in batch], [plane % PLANES for _, plane in batch])
 
 
-def _packet(scene: Scene, source: _Bytes, victim: int) -> bytes:
+def _packet(scene: Scene, source: Source, victim: int) -> bytes:
     kind, how = source.number() % (_UNKNOWN + 1), source.number()
     if kind == _NOISE:
         packet = bytearray(source.taken(source.number()))
@@ -120,7 +100,7 @@ def _packet(scene: Scene, source: _Bytes, victim: int) -> bytes:
     return bytes(packet)
 
 
-def _change(packet: bytearray, source: _Bytes) -> None:
+def _change(packet: bytearray, source: Source) -> None:
     """Change a field, or a bit."""
     which, how = source.number(), source.number()
     if len(packet) <= BTH_AT + 12 or how & 7 == 7:

@@ -20,10 +20,10 @@ from testbed.errors import InfrastructureError
 from testbed.voice.client import signalling
 from testbed.voice.client.signal import Ear, Signal
 from testbed.voice.media.pace import Clock
-from testbed.voice.media.packets import Packet, RtpError
+from testbed.voice.media.packets import RtpError
 from testbed.voice.media.rtcp import Reports
 from testbed.voice.media.streams import Incoming, Logging, Outgoing
-from testbed.voice.rtplog import End, Step, Way
+from testbed.voice.rtplog import End, Step
 
 _MESSAGE_EVERY: Final = 10
 _OPUS: Final = re.compile(r"^a=rtpmap:(\d+) opus/48000/2\r?$", re.MULTILINE)
@@ -163,10 +163,8 @@ class Caller:
 
     async def _watch(self, http: aiohttp.ClientSession) -> None:
         """Have the transceiver say when the call is over: its engine may die, and then sends nothing any more."""
-        reason = await signalling.ended(http, self._location)
-        if reason is not None:
-            self.reason = reason
-            self._ended(End.TOLD)
+        self.reason = await signalling.ended(http, self._location)
+        self._ended(End.TOLD)
 
     def _tick(self) -> None:
         assert self._incoming is not None
@@ -191,25 +189,9 @@ class Caller:
 
     async def _rtp(self, data: bytes, arrival_time_ms: int) -> None:  # noqa: ARG002 - aiortc's signature
         assert self._incoming is not None
-        now = time.monotonic_ns()
-        try:
-            packet = Packet.parse(data)
-        except RtpError:
-            return
-        if self._incoming.reception is None:
-            self._step(Step.MEDIA)
-        if self._logging:
-            self._logging.log.packet(
-                Way.RECEIVED,
-                self._logging.call,
-                packet.ssrc,
-                packet.seq,
-                packet.timestamp,
-                len(data),
-                payload_type=packet.payload_type,
-                t_ns=now,
-            )
-        self._incoming.put(packet, now)
+        with contextlib.suppress(RtpError):
+            if self._incoming.put(data, time.monotonic_ns()):
+                self._step(Step.MEDIA)
 
     async def _rtcp(self, data: bytes) -> None:
         if self._reports is not None:
@@ -257,8 +239,7 @@ class Caller:
             self._began_s = now
         self._steps.setdefault(step.name.lower(), now - getattr(self, "_began_s", now))
         if self._logging:
-            ssrc = self._outgoing.ssrc if self._outgoing else 0
-            self._logging.log.event(step, self._logging.call, ssrc=ssrc, value=value)
+            self._logging.step(step, ssrc=self._outgoing.ssrc if self._outgoing else 0, value=value)
 
 
 async def _nothing(_parameters: Any) -> None:

@@ -1,9 +1,12 @@
 """A signal that is known frame by frame, and how it is found again in what comes back.
 
 It is a row of tones of 100 ms, which one when is given by a seed: each second of it is found at one place only. What
-comes back is compared frame by frame by the frequency that is strongest in it, which coding and concealment leave; in
-pieces of a second, each where it fits best, since every jitter buffer between changes the delay. Of another signal a
-third fits by chance.
+comes back is compared frame by frame by the frequency that is strongest in it, which coding and concealment leave.
+
+Every jitter buffer between changes the delay, and a machine that has no time for a program more often than any. So the
+delay that each frame is compared at is chosen for the whole of what was heard (Viterbi): that course of delays at which
+most frames fit, each change of it costing as much as a tone of luck could gain. A true signal that stumbles loses
+little by that; another one gains nothing by jumping about.
 """
 
 from __future__ import annotations
@@ -26,7 +29,11 @@ _AMPLITUDE: Final = 9000
 _PURE: Final = 0.5
 _QUIET: Final = 200.0
 _MOST_DELAY: Final = 4000 // FRAME_MS
-_PIECE: Final = 1000 // FRAME_MS
+#: What a change of delay costs, in frames that fit.
+_CHANGE: Final = _FRAMES_PER_TONE
+#: What was heard is the signal from this much on. Of 3 s and more of another one no more than :data:`BY_CHANCE` fits.
+RECOGNISED: Final = 0.5
+BY_CHANCE: Final = 0.35
 _NONE: Final = -1
 _Numbers = npt.NDArray[np.int64]
 _BINS_HZ: Final = RATE / SAMPLES
@@ -75,8 +82,8 @@ class Likeness:
 
     Attributes:
         compared: frames.
-        matched: of these, those of the right tone, 0 to 1.
-        delay_ms: the median of those at which pieces fit best; its resolution is a frame.
+        matched: of these, those of the right tone, less what changes of delay cost, 0 to 1. See :data:`RECOGNISED`.
+        delay_ms: the median of those at which frames fit best; its resolution is a frame.
         longest_quiet_ms: after the first that was not quiet.
     """
 
@@ -105,17 +112,13 @@ class Ear:
     def likeness(self, signal: Sent) -> Likeness:
         """Compare with a signal."""
         sent = np.array([signal.tone(frame) for frame in range(signal.frames)], int)
-        heard, at = np.array(self._tones, int), np.array(self._at, int)
-        begin = self._loud.index(True) if True in self._loud else len(heard)
-        pieces = [
-            _best(sent, heard[start : start + _PIECE], at[start : start + _PIECE])
-            for start in range(begin, len(heard) - _PIECE + 1, _PIECE)
-        ]
-        compared = sum(count for _, count, _ in pieces)
-        matched = sum(right for right, _, _ in pieces) / compared if compared else 0.0
-        delays = sorted(delay for _, count, delay in pieces if count)
-        delay = delays[len(delays) // 2] if delays else 0
-        return Likeness(compared, matched, float(delay * FRAME_MS), self._longest_quiet())
+        begin = self._loud.index(True) if True in self._loud else len(self._loud)
+        heard, at = np.array(self._tones[begin:], int), np.array(self._at[begin:], int)
+        if len(heard) == 0 or len(sent) <= 2:
+            return Likeness(0, 0.0, 0.0, self._longest_quiet())
+        delays, compared, fits, changes = _aligned(sent, heard, at)
+        matched = max(0.0, (fits - _CHANGE * changes) / compared) if compared else 0.0
+        return Likeness(compared, matched, float(np.median(delays) * FRAME_MS), self._longest_quiet())
 
     def share(self, hertz: float) -> float:
         """The part of loud frames whose strongest tone is nearest to a frequency, 0 to 1."""
@@ -132,23 +135,51 @@ class Ear:
         return float(longest * FRAME_MS)
 
 
-def _best(sent: _Numbers, heard: _Numbers, at: _Numbers) -> tuple[int, int, int]:
-    """Where a piece fits best: how many frames are of the right tone, of how many, at which delay in frames."""
-    found: list[tuple[float, int, int, int]] = []
-    for delay in range(_MOST_DELAY):
-        places = at - delay
-        inside = (places >= 1) & (places < len(sent) - 1)
-        places = places[inside]
-        # Of a frame between two tones nobody can say which it is.
-        middle = (sent[places - 1] == sent[places]) & (sent[places + 1] == sent[places])
-        right, count = int((heard[inside][middle] == sent[places][middle]).sum()), int(middle.sum())
-        if count >= _PIECE // 4:
-            found.append((right / count, right, count, delay))
-    if not found:
-        return 0, 0, 0
-    # Because of what is left out, a delay fits as well as the one before and the one after it.
-    best = [each for each in found if each[0] == max(found)[0]]
-    return best[len(best) // 2][1:]
+def _aligned(sent: _Numbers, heard: _Numbers, at: _Numbers) -> tuple[_Numbers, int, int, int]:
+    """The course of delays at which most frames fit: each frame's, frames compared, fits, changes."""
+    span = np.arange(_MOST_DELAY)
+    score = np.zeros(_MOST_DELAY)
+    came_from = np.zeros((len(heard), _MOST_DELAY), np.int16)
+    for number in range(len(heard)):
+        best = _middle(score)
+        changed = score[best] - _CHANGE > score
+        came_from[number] = np.where(changed, best, span)
+        score = np.where(changed, score[best] - _CHANGE, score)
+        places = at[number] - span
+        score += _compared(sent, places) & (_tone(sent, places) == heard[number])
+        score -= _astray(sent, places) & (heard[number] != _NONE)
+    delays = np.zeros(len(heard), np.int64)
+    delay = _middle(score)
+    for number in range(len(heard) - 1, -1, -1):
+        delays[number] = delay
+        delay = int(came_from[number, delay])
+    places = at - delays
+    fits = _compared(sent, places) & (_tone(sent, places) == heard)
+    compared = _compared(sent, places) | (_astray(sent, places) & (heard != _NONE))
+    return delays, int(compared.sum()), int(fits.sum()), int(np.count_nonzero(np.diff(delays)))
+
+
+def _middle(score: npt.NDArray[np.float64]) -> int:
+    """Where it is highest: the middle, for frames between tones do not count, and neighbours fit as well."""
+    best = np.flatnonzero(score == score.max())
+    return int(best[len(best) // 2])
+
+
+def _tone(sent: _Numbers, places: _Numbers) -> _Numbers:
+    return sent[np.clip(places, 0, len(sent) - 1)]
+
+
+def _compared(sent: _Numbers, places: _Numbers) -> npt.NDArray[np.bool_]:
+    """Which places count: of a frame between two tones nobody can say which it is."""
+    here = _tone(sent, places)
+    found: npt.NDArray[np.bool_] = (_tone(sent, places - 1) == here) & (_tone(sent, places + 1) == here)
+    return found & ~_astray(sent, places)
+
+
+def _astray(sent: _Numbers, places: _Numbers) -> npt.NDArray[np.bool_]:
+    """Which are before the signal began, or after its end: what is heard there is no part of it."""
+    found: npt.NDArray[np.bool_] = (places < 0) | (places >= len(sent))
+    return found
 
 
 def tones(pcm: npt.NDArray[np.float64]) -> list[int]:

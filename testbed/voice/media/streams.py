@@ -10,7 +10,7 @@ from testbed.voice.media import opus
 from testbed.voice.media.opus import CLOCK, FRAME_BYTES, TICKS
 from testbed.voice.media.packets import Counter, Packet
 from testbed.voice.media.playout import Playout, Tally
-from testbed.voice.rtplog import Heard, RtpLog, Way
+from testbed.voice.rtplog import Heard, RtpLog, Step, Way
 
 _MASK16: Final = 0xFFFF
 _MASK32: Final = 0xFFFFFFFF
@@ -23,6 +23,10 @@ class Logging:
 
     log: RtpLog
     call: int
+
+    def step(self, step: Step, *, ssrc: int = 0, value: int = 0) -> None:
+        """The call has come to a step; ``ssrc``: what it sends by, 0 where it does not yet."""
+        self.log.event(step, self.call, ssrc=ssrc, value=value)
 
 
 @dataclass(slots=True)
@@ -88,11 +92,27 @@ class Incoming:
         """How far behind the fastest packet playout is meant to be."""
         return self._playout.target if self._playout else 0
 
-    def put(self, packet: Packet, t_ns: int) -> None:
-        """Take a packet that arrived at ``t_ns`` of CLOCK_MONOTONIC; one of another payload type is counted."""
+    def put(self, data: bytes, t_ns: int) -> bool:
+        """Take a packet, in the clear, that arrived at ``t_ns`` of CLOCK_MONOTONIC; one of another type is counted.
+
+        Returns whether it is the first of all. Raises RtpError where it is no RTP.
+        """
+        packet = Packet.parse(data)
+        if self._logging:
+            self._logging.log.packet(
+                Way.RECEIVED,
+                self._logging.call,
+                packet.ssrc,
+                packet.seq,
+                packet.timestamp,
+                len(data),
+                payload_type=packet.payload_type,
+                t_ns=t_ns,
+            )
         if packet.payload_type != self._payload_type:
             self.foreign += 1
-            return
+            return False
+        first = self._playout is None
         if self._playout is None or packet.ssrc != self.ssrc:
             self._begin(packet.ssrc)
         now = t_ns * (CLOCK // 1000) // 1_000_000
@@ -102,6 +122,7 @@ class Incoming:
         self.reception.arrived(seq, timestamp, now)
         assert self._playout is not None
         self._playout.put(seq, timestamp, packet.payload, now)
+        return first
 
     def take(self, t_ns: int) -> bytes:
         """The next 20 ms of PCM, due at ``t_ns``."""

@@ -15,10 +15,9 @@ from testbed.voice import stun
 from testbed.voice.media import rtcp
 from testbed.voice.media.opus import FRAME_BYTES, FRAME_MS, RATE
 from testbed.voice.media.pace import Clock
-from testbed.voice.media.packets import Packet, RtpError, is_rtcp
+from testbed.voice.media.packets import RtpError, is_rtcp
 from testbed.voice.media.streams import Incoming, Logging, Outgoing
 from testbed.voice.rtplog import End, Step
-from testbed.voice.rtplog import Way as LogWay
 from testbed.voice.transceiver.backend import Backend
 from testbed.voice.transceiver.channels import Channels
 from testbed.voice.transceiver.figures import Figures
@@ -160,25 +159,11 @@ class Call:
             if is_rtcp(data):
                 self._reports.read(session.unprotect_rtcp(data))
                 return
-            plain = session.unprotect(data)
-            packet = Packet.parse(plain)
+            first = self.incoming.put(session.unprotect(data), t_ns)
         except (pylibsrtp.Error, RtpError):
             dropped["srtp"] += 1
             return
-        first = self.incoming.reception is None
-        if self._logging:
-            self._logging.log.packet(
-                LogWay.RECEIVED,
-                self._logging.call,
-                packet.ssrc,
-                packet.seq,
-                packet.timestamp,
-                len(plain),
-                payload_type=packet.payload_type,
-                t_ns=t_ns,
-            )
-        self.incoming.put(packet, t_ns)
-        if first and self.incoming.reception is not None:
+        if first:
             self._speaking.set()
             self._step(Step.MEDIA)
 
@@ -279,5 +264,4 @@ class Call:
 
     def _step(self, step: Step, value: int = 0) -> None:
         if self._logging:
-            ssrc = self.outgoing.ssrc if self.outgoing else 0
-            self._logging.log.event(step, self._logging.call, ssrc=ssrc, value=value)
+            self._logging.step(step, ssrc=self.outgoing.ssrc if self.outgoing else 0, value=value)

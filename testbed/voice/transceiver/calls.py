@@ -9,8 +9,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbed.voice.transceiver.ice import Credentials
-
 #: How long, and of how many, the end can still be asked for.
 _REMEMBERED_S: Final = 300.0
 _MOST_REMEMBERED: Final = 4096
@@ -31,7 +29,6 @@ class Known:
     source: str
     state: str = "opening"
     reason: str = ""
-    credentials: Credentials | None = None
     ended_s: float = 0.0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -83,15 +80,12 @@ class Calls:
         self.changed(known, "ended", "never came to be")
         self._calls.pop(known.name, None)
 
-    def lost(self, reason: str) -> list[Credentials]:
-        """All that live have ended at once; what their checks prove."""
-        found = []
-        for known in self._calls.values():
-            if known.state != "ended":
-                self.changed(known, "ended", reason)
-                if known.credentials is not None:
-                    found.append(known.credentials)
-        return found
+    def lost(self, reason: str) -> int:
+        """All that live have ended at once; how many."""
+        live = [known for known in self._calls.values() if known.state != "ended"]
+        for known in live:
+            self.changed(known, "ended", reason)
+        return len(live)
 
     def _forget(self) -> None:
         ended = [known for known in self._calls.values() if known.state == "ended"]

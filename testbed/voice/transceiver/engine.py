@@ -10,7 +10,6 @@ import contextlib
 import gc
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -21,23 +20,21 @@ from aiortc import RTCCertificate
 
 from testbed.errors import BedError
 from testbed.kernel import die_with_parent, many_descriptors
-from testbed.voice import ufrag
 from testbed.voice.keys import Keys
 from testbed.voice.media.pace import Clock
 from testbed.voice.media.streams import Logging
 from testbed.voice.rtplog import RtpLog
-from testbed.voice.transceiver import offers
+from testbed.voice.transceiver import credentials, offers
 from testbed.voice.transceiver.backend import Backend, BackendError
 from testbed.voice.transceiver.call import Call, Place
 from testbed.voice.transceiver.figures import Figures
-from testbed.voice.transceiver.ice import Credentials
 from testbed.voice.transceiver.mux import Mux
 from testbed.voice.transceiver.options import Task
 from testbed.voice.transceiver.wire import Wire
 
 _SWEEP_S: Final = 0.5
-#: 24 bytes are 32 characters and 192 bits; RFC 8839 asks for 128.
-_PASSWORD_BYTES: Final = 24
+#: How long telling all clients may take when the other process is gone; then the kernel ends this one.
+_LAST_WORDS_S: Final = 3
 #: Rows of a log, by what there is of each: an hour of one call, or a minute of sixty.
 _LOG_PACKETS: Final = 1 << 20
 _BAD_REQUEST, _UNAVAILABLE = 400, 503
@@ -46,8 +43,7 @@ _BAD_REQUEST, _UNAVAILABLE = 400, 503
 class Engine:
     """All calls of a transceiver."""
 
-    def __init__(self, wire: Wire, sock: socket.socket, task: Task, keys: Keys, over: list[Credentials]) -> None:
-        """``over``: calls of the engine before this one, whose clients are to be told."""
+    def __init__(self, wire: Wire, sock: socket.socket, task: Task, keys: Keys) -> None:
         self._wire, self._task = wire, task
         self.figures = Figures()
         self._mux = Mux(sock, keys, task.cluster, task.transceiver, self.figures)
@@ -63,8 +59,6 @@ class Engine:
         self._calls: dict[str, Call] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._number = 0
-        for each in over:
-            self._mux.over(each)
         asyncio.get_running_loop().add_reader(sock, self._mux.read)
 
     async def run(self) -> None:
@@ -105,9 +99,7 @@ class Engine:
         except BackendError as error:
             self._wire.say({"re": reply, "refused": _UNAVAILABLE, "why": str(error)})
             return
-        key_id, key = self._mux.keys.ufrag.current
-        name_here = ufrag.encode(self._task.cluster, self._task.transceiver, key_id, key)
-        mine = Credentials(name_here, _password())
+        mine = credentials.make(self._mux.keys, self._task.cluster, self._task.transceiver)
         self._number += 1
         logging = Logging(self._log, self._number) if self._log else None
         call = Call(name, offer, mine, backend, self._place, self._told, logging)
@@ -121,7 +113,7 @@ class Engine:
             call.outgoing.ssrc if call.outgoing else 0,
             name[:16],
         )
-        self._wire.say({"re": reply, "answer": answer, "ufrag": mine.ufrag, "password": mine.password})
+        self._wire.say({"re": reply, "answer": answer})
 
     def _told(self, name: str, state: str, reason: str) -> None:
         if state == "ended":
@@ -158,20 +150,14 @@ class Engine:
             self._log.close()
 
 
-def _password() -> str:
-    """ICE characters only."""
-    return secrets.token_urlsafe(_PASSWORD_BYTES).replace("-", "+").replace("_", "/")
-
-
 async def _serve(control: socket.socket, udp: socket.socket) -> None:
     asyncio.get_running_loop().set_exception_handler(_unhandled)
     wire = await Wire.over(control)
     first = await wire.hear()
     if first is None:
         return
-    over = [Credentials(each["ufrag"], each["password"]) for each in first["over"]]
     keys = Keys.from_json(first["keys"], "supervisor", relay=False)
-    engine = Engine(wire, udp, Task.from_json(first["task"]), keys, over)
+    engine = Engine(wire, udp, Task.from_json(first["task"]), keys)
     # What is there now is there for good: a look through all of it would hold calls up.
     gc.collect()
     gc.freeze()
@@ -186,8 +172,9 @@ def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 
 
 def main() -> None:
-    """Serve until told to stop, or until the other process is gone."""
-    die_with_parent(os.getppid())
+    """Serve until told to stop, or until the other process is gone: then clients are told, while there is time."""
+    signal.signal(signal.SIGUSR1, lambda *_: signal.alarm(_LAST_WORDS_S))
+    die_with_parent(os.getppid(), by=signal.SIGUSR1)
     # One a call, to its backend.
     many_descriptors()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

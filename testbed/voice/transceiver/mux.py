@@ -19,6 +19,7 @@ from testbed.voice.framing import HEADER_BYTES, SKEW_S, VALID_S, FramingError, a
 from testbed.voice.keys import Keys
 from testbed.voice.sink import SO_TIMESTAMPNS
 from testbed.voice.transceiver import ice
+from testbed.voice.transceiver.credentials import recall
 from testbed.voice.transceiver.figures import Figures
 
 _BATCH: Final = 64
@@ -30,8 +31,6 @@ _MOST_HEADERS: Final = 1 << 14
 _MOST_WAYS: Final = 8
 #: After so long without a datagram from the address in use, a check from another one is enough to move there.
 _SILENT_S: Final = 1.0
-#: How long a session that is over is told so to its client: longer than any client goes on checking.
-_REMEMBERED_S: Final = 60.0
 
 
 class Receives(Protocol):
@@ -89,7 +88,6 @@ class Mux:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._sessions: dict[bytes, Receives] = {}
-        self._over: dict[bytes, tuple[ice.Credentials, float]] = {}
         self._ways: dict[bytes, Way] = {}
         self._own_ways: dict[Receives, list[bytes]] = {}
         self._turned: dict[bytes, _Turned] = {}
@@ -106,19 +104,11 @@ class Mux:
         self._own_ways[session] = []
 
     def remove(self, session: Receives) -> None:
-        """Take none any more; its client's checks are answered with 403 for a while."""
+        """Take none any more; its client's checks are answered with 403 from now on."""
         self._sessions.pop(session.credentials.ufrag.encode(), None)
         self.selected.pop(session, None)
         for packed in self._own_ways.pop(session, []):
             del self._ways[packed]
-        self.over(session.credentials)
-
-    def over(self, credentials: ice.Credentials) -> None:
-        """A session has ended, here or in the process before this one."""
-        now = time.monotonic()
-        for ufrag in [ufrag for ufrag, (_, until) in self._over.items() if until < now]:
-            del self._over[ufrag]
-        self._over[credentials.ufrag.encode()] = credentials, now + _REMEMBERED_S
 
     def send(self, way: Way, data: bytes) -> None:
         """Send to a client's address. What the kernel does not take is counted."""
@@ -192,12 +182,11 @@ class Mux:
                 self._figures.dropped["stun"] += 1
                 return
             session = self._sessions.get(ufrag)
-            over = self._over.get(ufrag) if session is None else None
-            if session is None and over is None:
+            # A call that is over, here or in a process before this one, is told so for as long as its client asks.
+            mine = session.credentials if session is not None else recall(ufrag, self.keys, *self._own)
+            if mine is None:
                 self._figures.dropped["unknown_ufrag"] += 1
                 return
-            mine = session.credentials if session is not None else over[0] if over else None
-            assert mine is not None
             verdict = ice.check(data, turned.client, mine, forbidden=session is None)
         except stun.StunError:
             self._figures.dropped["stun"] += 1

@@ -1,7 +1,7 @@
 """The process of a transceiver that signals: it owns the sockets, knows the calls, and sees to it that the engine runs.
 
-When the engine dies its calls are over; this process says so by HTTP, and gives the next engine what it needs to
-revoke their consent (STUN 403). When this process dies, the engine dies with it.
+When the engine dies its calls are over; this process says so by HTTP, and the next engine revokes their consent (STUN
+403). When this process dies, the engine tells all clients and ends too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from testbed.kernel import many_descriptors
 from testbed.voice.keys import Keys
 from testbed.voice.sockets import address_of, bound
 from testbed.voice.transceiver.calls import Calls, Known
-from testbed.voice.transceiver.ice import Credentials
 from testbed.voice.transceiver.metrics import exposition
 from testbed.voice.transceiver.options import Options, Task
 from testbed.voice.transceiver.signalling import RefusedError, application, metrics_application
@@ -126,7 +125,6 @@ class Supervisor:
             raise RefusedError(reply["refused"], reply["why"])
         if known.state == "ended":
             raise RefusedError(503, "the transceiver's engine has just gone")
-        known.credentials = Credentials(reply["ufrag"], reply["password"])
         if known.state == "opening":
             self._calls.changed(known, "new")
         return known, reply["answer"]
@@ -188,21 +186,21 @@ class Supervisor:
         return f"transceiver {os.getpid()}: " + ", ".join(parts)
 
     async def _keep_engine(self) -> None:
-        pause, over = 0.0, list[Credentials]()
+        pause = 0.0
         while True:
             began = time.monotonic()
-            code = await self._one_engine(over)
+            code = await self._one_engine()
             short = time.monotonic() - began < _SHORT_LIFE_S
             if self._stop.is_set():
                 return
             if not self._starts:
                 raise InfrastructureError("the engine does not start", found=f"exit code {code}")
             over = self._calls.lost("the transceiver died")
-            self._tell(f"the engine ended with {code}; {len(over):,} calls are over, and are told so; it starts again")
+            self._tell(f"the engine ended with {code}; {over:,} calls are over, and are told so; it starts again")
             pause = min(max(2 * pause, _PAUSES_S[0]), _PAUSES_S[1]) if short else 0.0
             await asyncio.sleep(pause)
 
-    async def _one_engine(self, over: list[Credentials]) -> int:
+    async def _one_engine(self) -> int:
         """Start an engine, and carry what it says until it ends; returns its exit code."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -217,8 +215,7 @@ class Supervisor:
             )
         self._engine = engine
         wire = await Wire.over(ours)
-        told = [{"ufrag": each.ufrag, "password": each.password} for each in over]
-        wire.say({"task": Task.of(self._options).to_json(), "keys": self._keys.to_json(), "over": told})
+        wire.say({"task": Task.of(self._options).to_json(), "keys": self._keys.to_json()})
         try:
             async with asyncio.timeout(_START_S):
                 ready = await wire.hear()

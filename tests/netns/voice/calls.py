@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -109,6 +110,16 @@ class TransceiverProcess(Process):
             text = response.read().decode()
         lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         return {name.removeprefix("testbed_transceiver_"): float(value) for name, _, value in lines}
+
+
+def kill_whole(transceiver: TransceiverProcess) -> None:
+    """Kill both of its processes; the engine is stopped first, so that it cannot say a word."""
+    engine = transceiver.engine()
+    os.kill(engine, signal.SIGSTOP)
+    transceiver.process.kill()
+    transceiver.process.wait(10)
+    os.kill(engine, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{engine}").exists(), "the engine has ended")
 
 
 def ask(url: str, method: str = "GET", body: bytes | None = None, kind: str = "application/sdp",

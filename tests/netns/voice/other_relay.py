@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+#: Address and port.
+Pair = tuple[str, int]
 HEADER = 48
 GOOD_FOR_S, CLOCKS_APART_S = 120, 30
 RENEWED_S = 20
@@ -62,10 +64,10 @@ def transceiver_of(datagram: bytes, keys: Keys) -> tuple[int, int] | None:
     return None
 
 
-def header(client: tuple, cluster: int, number: int, keys: Keys) -> bytes:
+def header(client: Pair, route: tuple[int, int], keys: Keys) -> bytes:
     """What stands before a client's datagrams."""
     seal, link = keys.first("seal"), keys.first("link")
-    body = bytes([0xF5, 0x10, seal << 4 | link]) + cluster.to_bytes(2, "big") + number.to_bytes(3, "big")
+    body = bytes([0xF5, 0x10, seal << 4 | link]) + route[0].to_bytes(2, "big") + route[1].to_bytes(3, "big")
     body += struct.pack("!IHH", int(time.time()) & 0xFFFFFFFF, 0, client[1]) + socket.inet_pton(
         socket.AF_INET6, client[0]
     )
@@ -73,7 +75,7 @@ def header(client: tuple, cluster: int, number: int, keys: Keys) -> bytes:
     return body + keys.tag("link", link, body, 8)
 
 
-def client_of(datagram: bytes, keys: Keys) -> tuple | None:
+def client_of(datagram: bytes, keys: Keys) -> Pair | None:
     """Whom an answer is for, where a relay with these keys named him not long ago."""
     if len(datagram) <= HEADER or datagram[0] != 0xF6 or datagram[1] != 0x10:
         return None
@@ -94,7 +96,7 @@ def bound(text: str) -> socket.socket:
     return sock
 
 
-def address(text: str) -> tuple:
+def address(text: str) -> Pair:
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -105,24 +107,24 @@ def main() -> None:
     transceivers = {(table["cluster"], int(number)): address(at) for number, at in table["transceivers"].items()}
     public, internal = bound(os.environ["VOICE_LISTEN"]), bound(os.environ["VOICE_INTERNAL"])
     # Client → where its datagrams go, what stands before them, since when.
-    sessions = {}
+    sessions: dict[Pair, tuple[tuple[int, int], bytes, float]] = {}
     counts = {"in": 0, "out": 0, "dropped": 0}
 
-    def inward(datagram: bytes, client: tuple) -> None:
+    def inward(datagram: bytes, client: Pair) -> None:
         route = transceiver_of(datagram, keys)
         known = sessions.get(client)
-        if route in transceivers:
-            known = (route, header(client, *route, keys), time.monotonic())
+        if route is not None and route in transceivers:
+            known = (route, header(client, route, keys), time.monotonic())
         elif known is None:
             counts["dropped"] += 1
             return
         elif time.monotonic() - known[2] > RENEWED_S:
-            known = (known[0], header(client, *known[0], keys), time.monotonic())
+            known = (known[0], header(client, known[0], keys), time.monotonic())
         sessions[client] = known
         internal.sendto(known[1] + datagram, transceivers[known[0]])
         counts["in"] += 1
 
-    def outward(datagram: bytes, source: tuple) -> None:
+    def outward(datagram: bytes, source: Pair) -> None:
         client = client_of(datagram, keys) if source in transceivers.values() else None
         if client is None:
             counts["dropped"] += 1
@@ -136,12 +138,13 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     wait = selectors.DefaultSelector()
-    wait.register(public, selectors.EVENT_READ, inward)
-    wait.register(internal, selectors.EVENT_READ, outward)
+    wait.register(public, selectors.EVENT_READ, (public, inward))
+    wait.register(internal, selectors.EVENT_READ, (internal, outward))
     while True:
         for key, _ in wait.select():
-            datagram, source = key.fileobj.recvfrom(4096)
-            key.data(datagram, source[:2])
+            sock, act = key.data
+            datagram, source = sock.recvfrom(4096)
+            act(datagram, source[:2])
 
 
 if __name__ == "__main__":

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from testbed.voice import rtplog
+from testbed.voice.client.signal import BY_CHANCE, RECOGNISED
 from testbed.voice.rtplog import Heard, Step, Way
-from tests.netns.voice.calls import ADDRESS6, BETWEEN, PUBLIC, finish, scene
+from tests.netns.voice.calls import ADDRESS6, BETWEEN, PUBLIC, TransceiverProcess, finish, kill_whole, scene
 from tests.netns.voice.forwarder import Forwarder, losing, rtp
 from tests.netns.voice.relays import RelayProcess, free
 from tests.netns.voice.within import isolated
 from tests.netns.waiting import wait_until
 
-#: What is heard depends on getting the time for it.
-pytestmark = pytest.mark.alone
+#: What is heard depends on getting the time for it. Each runs in a user namespace of its own, whoever starts it.
+pytestmark = [pytest.mark.alone, pytest.mark.once]
 
 
 def good(found: dict[str, Any]) -> dict[str, Any]:
@@ -29,8 +30,7 @@ def good(found: dict[str, Any]) -> dict[str, Any]:
     call: dict[str, Any] = found["calls"][0]
     assert call["ended"] == "here", call
     assert call["compared"] >= 50, call
-    # 1.0 where the machine has the time; a third by chance.
-    assert call["matched"] >= 0.8, call
+    assert call["matched"] >= RECOGNISED, call
     assert call["messages_returned"] >= 5, call
     return call
 
@@ -91,7 +91,7 @@ def test_lost_packets_are_concealed_and_nothing_freezes(tmp_path: Path) -> None:
         between.fate = one_in_fifty
         call = made.call("--seconds", "6")["calls"][0]
         assert len(lost) >= 4
-        assert call["matched"] >= 0.8, call
+        assert call["matched"] >= RECOGNISED, call
         # aiortc's own buffer is silent for 300 ms after each.
         assert call["longest_quiet_ms"] <= 200, call
         figures = made.transceiver.figures()
@@ -109,7 +109,7 @@ def test_jitter_and_loss_leave_what_is_said_to_be_heard(tmp_path: Path) -> None:
 
         between.fate = worse
         call = made.call("--seconds", "8")["calls"][0]
-        assert call["matched"] >= 0.6, call
+        assert call["matched"] >= RECOGNISED, call
         assert call["longest_quiet_ms"] <= 300, call
 
 
@@ -138,7 +138,7 @@ def test_a_client_whose_address_changes_goes_on(tmp_path: Path) -> None:
         call = found["calls"][0]
         assert call["ended"] == "here", call
         # What the client sent from its new address before its check is lost, at most 6 s of 14.
-        assert call["matched"] > 0.4, call
+        assert call["matched"] > BY_CHANCE, call
 
 
 @isolated
@@ -169,13 +169,50 @@ def test_a_stopped_transceiver_says_goodbye_and_leaves_nothing(tmp_path: Path) -
 
 
 @isolated
-def test_a_killed_transceiver_takes_its_engine_along(tmp_path: Path) -> None:
+def test_the_engine_of_a_killed_transceiver_tells_its_clients_and_ends(tmp_path: Path) -> None:
     with scene(tmp_path) as made:
-        engine = made.transceiver.engine()
-        made.transceiver.process.send_signal(signal.SIGKILL)
-        made.transceiver.process.wait(10)
+        with made.calling("--seconds", "60") as process:
+            engine, began = made.transceiver.engine(), time.monotonic()
+            made.transceiver.process.send_signal(signal.SIGKILL)
+            made.transceiver.process.wait(10)
+            found = finish(process)
+        # Not by consent, which lasts 30 s.
+        assert time.monotonic() - began < 8
+        assert found["calls"][0]["ended"] == "told", found
         wait_until(lambda: not Path(f"/proc/{engine}").exists(), "the engine has ended")
         assert free(made.transceiver.address)
+
+
+@isolated
+def test_an_engine_that_can_say_nothing_any_more_ends_with_its_transceiver_too(tmp_path: Path) -> None:
+    with scene(tmp_path) as made:
+        engine = made.transceiver.engine()
+        # A call that takes for ever: nothing of it comes back to the engine's loop.
+        with made.calling("--seconds", "60") as process:
+            made.backend.process.send_signal(signal.SIGSTOP)
+            made.transceiver.process.send_signal(signal.SIGKILL)
+            made.transceiver.process.wait(10)
+            wait_until(lambda: not Path(f"/proc/{engine}").exists(), "the engine has ended", 8)
+            made.backend.process.send_signal(signal.SIGCONT)
+            process.kill()
+
+
+@isolated
+def test_a_client_of_a_transceiver_that_is_gone_is_told_by_the_next_one(tmp_path: Path) -> None:
+    with scene(tmp_path, "--http", "127.0.0.1:8099") as made:
+        with made.calling("--seconds", "60") as process:
+            kill_whole(made.transceiver)
+            assert process.poll() is None
+            again = TransceiverProcess(
+                tmp_path, made.keys, made.backend.told[1], [made.relay.public], "--http", "127.0.0.1:8099"
+            )
+            began = time.monotonic()
+            try:
+                found = finish(process)
+            finally:
+                again.close()
+        assert time.monotonic() - began < 8
+        assert found["calls"][0]["reason"] == "the transceiver knows nothing of it", found
 
 
 @isolated
@@ -210,4 +247,4 @@ def test_a_relay_that_is_killed_and_restarted_under_a_call(tmp_path: Path) -> No
             finally:
                 again.kill()
         assert found["calls"][0]["ended"] == "here"
-        assert found["calls"][0]["matched"] > 0.5, found
+        assert found["calls"][0]["matched"] >= RECOGNISED, found

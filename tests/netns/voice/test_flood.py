@@ -15,6 +15,7 @@ _WITHIN = ("unshare", "--user", "--map-root-user", "--net")
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.once
 def test_memory_is_bounded_and_a_call_goes_on() -> None:
     if subprocess.run([*_WITHIN, "true"], capture_output=True, check=False).returncode:
         pytest.skip("not run: no user namespaces here")

@@ -11,7 +11,7 @@ from testbed.fabric.protocols import Spread
 from tests.netns.conftest import realise
 from tests.soak.voice_paths import HEADER, LAB, Row, run
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.alone, pytest.mark.once, pytest.mark.timeout(400)]
 
 #: How long the switch is away, and the link, in packets of 20 ms of one flow.
 REBOOT, FLAP = 50, 50

@@ -74,6 +74,7 @@ def sessions(made: RelayProcess) -> list[int]:
 
 
 @pytest.mark.alone
+@pytest.mark.once
 def test_a_killed_worker_costs_the_others_nothing_and_its_own_a_moment(tmp_path: Path) -> None:
     killed_at: list[int] = []
     with loaded(tmp_path, "--workers", "2", calls=100) as (made, running):
@@ -114,6 +115,7 @@ def test_a_killed_worker_costs_the_others_nothing_and_its_own_a_moment(tmp_path:
 
 
 @pytest.mark.alone
+@pytest.mark.once
 def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
     with loaded(tmp_path, "--workers", "2") as (made, running):
         sink = str(running.plan.sink)
@@ -135,6 +137,7 @@ def test_a_reload_under_load_loses_nothing(tmp_path: Path) -> None:
         assert "the relay goes on as it was" in made.log.read_text()
 
 
+@pytest.mark.once
 def test_a_wrong_table_is_refused_as_a_whole_and_told(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         table = {"cluster": 1, "transceivers": {"7": transceiver.address}}
@@ -156,6 +159,7 @@ def test_a_wrong_table_is_refused_as_a_whole_and_told(tmp_path: Path) -> None:
         call(client, transceiver, 8)
 
 
+@pytest.mark.once
 def test_keys_rotate_under_calls(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         made = opened.enter_context(relay(tmp_path, {"cluster": 1, "transceivers": {"7": transceiver.address}}, KEYS))
@@ -196,6 +200,7 @@ def reload(made: RelayProcess, keys: Keys) -> None:
     wait_until(lambda: made.status()["workers"][0]["configuration"] > before, "the keys are taken")
 
 
+@pytest.mark.once
 def test_a_restarted_relay_knows_a_client_by_its_next_check_and_answers_at_once(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         table = {"cluster": 1, "transceivers": {"7": transceiver.address}}
@@ -216,6 +221,7 @@ def test_a_restarted_relay_knows_a_client_by_its_next_check_and_answers_at_once(
         assert transceiver.take()[0].payload == RTP
 
 
+@pytest.mark.once
 def test_draining_refuses_new_calls_and_ends_when_the_old_are_gone(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         table = {"cluster": 1, "transceivers": {"7": transceiver.address}}
@@ -234,6 +240,7 @@ def test_draining_refuses_new_calls_and_ends_when_the_old_are_gone(tmp_path: Pat
         assert made.process.wait(10) == 0
 
 
+@pytest.mark.once
 def test_draining_has_an_end(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         table = {"cluster": 1, "transceivers": {"7": transceiver.address}}
@@ -280,6 +287,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.once
 def test_a_worker_that_dies_again_and_again_is_started_again_and_again(tmp_path: Path) -> None:
     with closing(Transceiver(KEYS)) as transceiver, ExitStack() as opened:
         made = opened.enter_context(relay(tmp_path, {"cluster": 1, "transceivers": {"7": transceiver.address}}, KEYS))
@@ -298,6 +306,7 @@ def test_a_worker_that_dies_again_and_again_is_started_again_and_again(tmp_path:
 
 
 @pytest.mark.alone
+@pytest.mark.once
 def test_a_thousand_calls_on_one_port_from_the_command_line(tmp_path: Path) -> None:
     sink = free_address()
     with relay(tmp_path, {"cluster": 1, "transceivers": {"7": sink}}, KEYS, "--workers", "2") as made:
@@ -323,6 +332,7 @@ def test_a_thousand_calls_on_one_port_from_the_command_line(tmp_path: Path) -> N
         wait_until(lambda: sum(sessions(made)) == 1000, "a session each")
 
 
+@pytest.mark.once
 def test_a_load_says_what_is_lost(tmp_path: Path) -> None:
     """A relay that is ended in the middle of it."""
     with loaded(tmp_path, calls=10) as (made, running):

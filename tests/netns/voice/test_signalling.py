@@ -21,6 +21,8 @@ from tests.netns.voice.light import light_calls
 from tests.netns.voice.relays import ROOT, environment
 from tests.netns.waiting import wait_until
 
+#: Sockets of a user's and processes of his own: it is the same for root.
+pytestmark = pytest.mark.once
 RELAY = "192.0.2.1:3478"
 KEYS = Keys.make()
 

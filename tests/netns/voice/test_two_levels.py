@@ -26,6 +26,8 @@ from tests.netns.voice.relays import (
 )
 from tests.netns.waiting import wait_until
 
+#: Sockets of a user's and processes of his own: it is the same for root.
+pytestmark = pytest.mark.once
 KEYS = Keys.make()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from testbed.voice import framing, stun
 from testbed.voice.addresses import Address
 from testbed.voice.keys import Keys
+from testbed.voice.transceiver.credentials import make
 from testbed.voice.transceiver.figures import Figures
 from testbed.voice.transceiver.ice import Credentials
 from testbed.voice.transceiver.mux import Mux, Way
@@ -26,8 +27,8 @@ DTLS, RTP = b"\x16" + bytes(60), b"\x80" + bytes(60)
 class Session:
     """Keeps what it is told."""
 
-    def __init__(self, name: str) -> None:
-        self._credentials = Credentials(name.ljust(32, "x"), "p" * 32)
+    def __init__(self) -> None:
+        self._credentials = make(KEYS.for_transceiver(), 1, 7)
         self.checks: list[Way] = []
         self.ways: list[Way] = []
         self.content: list[bytes] = []
@@ -57,7 +58,7 @@ class Scene:
         self.relay.settimeout(2)
         self.figures = Figures()
         self.mux = Mux(self.inner, KEYS.for_transceiver(), 1, 7, self.figures)
-        self.session = Session("one")
+        self.session = Session()
         self.mux.add(self.session)
 
     def put(self, payload: bytes, client: Address = CLIENT, *, cluster: int = 1, number: int = 7, age: int = 0) -> None:
@@ -85,8 +86,8 @@ class Scene:
             self.relay.settimeout(2)
         return False
 
-    def check(self, session: Session | None = None, *, nominated: bool = True, password: str = "") -> bytes:
-        mine = (session or self.session).credentials
+    def check(self, of: Session | Credentials | None = None, *, nominated: bool = True, password: str = "") -> bytes:
+        mine = of if isinstance(of, Credentials) else (of or self.session).credentials
         pairs = [(stun.USERNAME, f"{mine.ufrag}:peer".encode()), (stun.PRIORITY, bytes(4))]
         pairs += [(stun.USE_CANDIDATE, b"")] if nominated else []
         return stun.message(stun.BINDING_REQUEST, pairs, password=password or mine.password)
@@ -172,7 +173,7 @@ def test_who_only_checks_from_another_address_is_followed_when_the_first_is_sile
 
 
 def test_an_address_belongs_to_the_session_that_it_proved_last(scene: Scene) -> None:
-    second = Session("two")
+    second = Session()
     scene.mux.add(second)
     scene.put(scene.check())
     scene.put(scene.check(second))
@@ -203,6 +204,24 @@ def test_a_session_that_was_removed_is_told_that_it_is_over(scene: Scene) -> Non
     assert stun.message_type(response) == stun.BINDING_ERROR
     assert dict(stun.attributes(response))[stun.ERROR_CODE][2:4] == bytes([4, 3])
     assert scene.session.content == []
+
+
+def test_a_call_of_a_transceiver_before_this_one_is_told_that_it_is_over(scene: Scene) -> None:
+    before = make(KEYS.for_transceiver(), 1, 7)
+    scene.put(scene.check(before))
+    _, response = scene.taken()
+    assert dict(stun.attributes(response))[stun.ERROR_CODE][2:4] == bytes([4, 3])
+    assert stun.has_integrity(response, _integrity_at(response), before.password), (
+        "only who has the password may say so"
+    )
+    # Of another transceiver, by another key, or made up: nobody here may say anything of it.
+    for other in (make(KEYS, 1, 8), make(Keys.make(), 1, 7), Credentials("x" * 32, "p" * 32)):
+        scene.put(scene.check(other))
+    assert scene.figures.dropped["unknown_ufrag"] == 3
+
+
+def _integrity_at(message: bytes) -> int:
+    return message.index(stun.MESSAGE_INTEGRITY.to_bytes(2, "big") + b"\x00\x14")
 
 
 def test_keys_are_taken_anew(scene: Scene) -> None:

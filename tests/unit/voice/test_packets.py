@@ -87,8 +87,8 @@ def test_reports_are_read_by_the_other_side() -> None:
     ours, theirs = Reports(incoming, outgoing, "ours"), Reports(far_in, far_out, "theirs")
     silence = bytes(opus.FRAME_BYTES)
     for _ in range(10):
-        far_in.put(Packet.parse(outgoing.packet(silence)), 0)
-        incoming.put(Packet.parse(far_out.packet(silence)), 0)
+        far_in.put(outgoing.packet(silence), 0)
+        incoming.put(far_out.packet(silence), 0)
     theirs.read(ours.goodbye())
     assert theirs.bye
     ours.read(theirs.goodbye())
@@ -113,12 +113,12 @@ def test_another_payload_type_is_counted_and_another_source_is_another_stream() 
     incoming = Incoming(111)
     encoder = opus.Encoder()
     frame = encoder.encode(bytes(opus.FRAME_BYTES))
-    incoming.put(Packet(63, 1, 0, 7, frame), 0)
+    assert not incoming.put(bytes(Packet(63, 1, 0, 7, frame)), 0)
     assert (incoming.foreign, incoming.reception) == (1, None)
     for ssrc in (7, 8):
         for number in range(3):
-            incoming.put(Packet(111, number, number * 960, ssrc, frame), number * 20_000_000)
-            incoming.put(Packet(111, number, number * 960, ssrc, frame), number * 20_000_000)
+            incoming.put(bytes(Packet(111, number, number * 960, ssrc, frame)), number * 20_000_000)
+            incoming.put(bytes(Packet(111, number, number * 960, ssrc, frame)), number * 20_000_000)
     assert incoming.ssrc == 8
     assert incoming.tally.duplicate == 6
 

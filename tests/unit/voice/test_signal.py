@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 
-from testbed.voice.client.signal import Ear, Signal
+from testbed.voice.client.signal import BY_CHANCE, RECOGNISED, Ear, Signal
 from testbed.voice.media import opus
 
 FRAMES = 400
@@ -30,15 +32,41 @@ def test_it_is_found_where_it_is(delay: int) -> None:
     assert found.longest_quiet_ms == 0
 
 
-def test_another_signal_is_not_it() -> None:
-    signal = Signal(3)
-    found = heard(signal, 5).likeness(_same_length(Signal(4)))
-    assert found.compared > 150
-    assert found.matched < 0.6
+@pytest.mark.parametrize("frames", [150, 200, 400])
+def test_another_signal_is_not_it(frames: int) -> None:
+    """Two hundred others: none comes near."""
+    found = []
+    for seed in range(200):
+        ear, other = Ear(), Signal(seed + 1000)
+        ear._tones, ear._at = [other.tone(at) for at in range(frames)], list(range(frames))
+        ear._loud = [True] * frames
+        found.append(ear.likeness(_of_length(Signal(seed), frames)).matched)
+    assert max(found) <= BY_CHANCE < RECOGNISED
 
 
-def _same_length(signal: Signal) -> Signal:
-    signal.frames = FRAMES
+def test_one_that_stumbles_all_the_time_is_recognised() -> None:
+    """Every half second the delay is another, and each tenth frame is made up: a machine could hardly do worse."""
+    random, signal, ear = Random(1), Signal(3), Ear()
+    frames = [signal.frame() for _ in range(FRAMES)]
+    delay = 20
+    for at in range(40, FRAMES):
+        delay = random.randrange(5, 40) if at % 25 == 0 else delay
+        ear.hear(frames[random.randrange(FRAMES)] if random.random() < 0.1 else frames[at - delay], at)
+    found = ear.likeness(signal)
+    assert RECOGNISED < found.matched < 0.9
+
+
+def test_the_same_over_and_over_is_not_it() -> None:
+    """What was said once, and is then repeated, is no call."""
+    signal, ear = Signal(3), Ear()
+    frames = [signal.frame() for _ in range(FRAMES)]
+    for at in range(FRAMES):
+        ear.hear(frames[at % 25], at)
+    assert ear.likeness(signal).matched < RECOGNISED
+
+
+def _of_length(signal: Signal, frames: int) -> Signal:
+    signal.frames = frames
     return signal
 
 

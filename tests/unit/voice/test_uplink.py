@@ -10,20 +10,11 @@ import pytest
 from testbed.voice import stun, ufrag
 from testbed.voice.addresses import Address
 from testbed.voice.framing import HEADER_BYTES, open_inward
-from testbed.voice.keys import Keys
 from testbed.voice.relay import uplink
-from testbed.voice.relay.batch import BATCH, BODY_AT, MOST_PAYLOAD, NAME_AT, SLOT, Batch
-from testbed.voice.relay.counters import Counters, Drop, Word, WorkerCounters
-from testbed.voice.relay.held import Held
-from testbed.voice.relay.part import Part
-from testbed.voice.relay.sessions import SessionMap, new_secret
-from testbed.voice.relay.settings import Settings
-from testbed.voice.relay.table import Table
-from testbed.voice.relay.targets import Targets
+from testbed.voice.relay.batch import BATCH, MOST_PAYLOAD
+from testbed.voice.relay.counters import Drop, Word
+from tests.unit.voice.relay_rigs import KEYS, NOW_S, UplinkRig
 
-KEYS = Keys.make()
-SEVEN = Address.of("192.0.2.7", 5000)
-NOW_S, NOW_MS = 1_800_000_000, 50_000
 RTP = b"\x80\x6f" + bytes(30)
 
 
@@ -35,46 +26,8 @@ def check(call: int) -> bytes:
     return stun.binding_request(ufrag.encode(1, 7, *KEYS.ufrag.current, call.to_bytes(6, "big")), transaction=bytes(12))
 
 
-class Rig:
-    """An uplink whose batch is filled by hand, and whose datagrams are read where they lie."""
-
-    def __init__(self, **settings: int) -> None:
-        chosen = Settings(sessions=64, **settings)
-        counters = Counters(Counters.make(1), 1)
-        self.counters: WorkerCounters = counters.workers[0]
-        targets = Targets(Table(1, {7: SEVEN}))
-        sessions = SessionMap(SessionMap.make(1, 64), 1, new_secret())
-        self.part = Part(sessions, 0, chosen, KEYS, targets, self.counters)
-        self.batch = Batch(MOST_PAYLOAD)
-        held = Held(None, counters.store, chosen, self.counters)
-        self.uplink = uplink.Uplink(self.batch, self.part, held, self.counters, KEYS)
-        self.sent: list[bytes] = []
-        self.batch.send = self._send  # type: ignore[method-assign]
-
-    def _send(self, fd: int, count: int) -> int:
-        start = int(self.batch.body[0]) - BODY_AT
-        for base, length in zip(
-            self.batch.out_base[:count].tolist(), self.batch.out_length[:count].tolist(), strict=True
-        ):
-            at = base - start
-            self.sent.append(bytes(self.batch._bytes[at : at + length]))
-        return count
-
-    def take(self, *datagrams: tuple[Address, bytes], now_s: int = NOW_S) -> list[tuple[Address, bytes]]:
-        """Clients and payloads of what goes inward."""
-        self.sent.clear()
-        for at, (source, payload) in enumerate(datagrams):
-            slot = at * SLOT
-            kept = payload[: MOST_PAYLOAD + 1]
-            self.batch._slots[slot + NAME_AT : slot + BODY_AT] = np.frombuffer(source.sockaddr, np.uint8)
-            self.batch._slots[slot + BODY_AT : slot + BODY_AT + len(kept)] = np.frombuffer(kept, np.uint8)
-            self.batch.lengths[at] = len(kept)
-        self.uplink.take(len(datagrams), 0, NOW_MS, now_s)
-        return [(open_inward(each[:HEADER_BYTES], KEYS, now_s).client, each[HEADER_BYTES:]) for each in self.sent]
-
-
 def test_media_that_comes_with_the_first_check_goes_after_it() -> None:
-    rig = Rig()
+    rig = UplinkRig()
     course = [
         (client(1), check(1)),
         (client(1), b"\x16dtls"),
@@ -89,7 +42,7 @@ def test_media_that_comes_with_the_first_check_goes_after_it() -> None:
 
 
 def test_known_clients_checks_go_before_a_flood_of_others() -> None:
-    rig = Rig(per_source=300)
+    rig = UplinkRig(per_source=300)
     rig.take((client(1), check(1)))
     flood = [(client(100 + number), b"\x16junk") for number in range(BATCH - 1)]
     assert rig.take(*flood, (client(1), check(1))) == [(client(1), check(1))]
@@ -98,7 +51,7 @@ def test_known_clients_checks_go_before_a_flood_of_others() -> None:
 
 def test_a_client_that_makes_room_in_its_own_batch_is_not_sent_for() -> None:
     """Eight addresses of one ufrag, and eight more in the next batch, with media of the first in between."""
-    rig = Rig(per_call=8)
+    rig = UplinkRig(per_call=8)
     rig.take(*((client(number), check(1)) for number in range(8)))
     course = [(client(number), RTP) for number in range(8)] + [(client(number), check(1)) for number in range(8, 16)]
     taken = rig.take(*course)
@@ -125,7 +78,7 @@ def test_one_by_one_and_in_columns_are_the_same(seed: int, monkeypatch: pytest.M
     outcomes = []
     for few in (0, 8):
         monkeypatch.setattr(uplink, "FEW", few)
-        rig = Rig()
+        rig = UplinkRig()
         rig.take(*((client(number), check(number)) for number in range(4)))
         sent = [rig.take(*batch) for batch in batches]
         counted = [
@@ -140,7 +93,7 @@ def test_one_by_one_and_in_columns_are_the_same(seed: int, monkeypatch: pytest.M
 
 
 def test_headers_of_a_clock_that_was_set_are_sealed_anew() -> None:
-    rig = Rig()
+    rig = UplinkRig()
     rig.take((client(1), check(1)))
     for step in (-3600, 3600):
         assert rig.take((client(1), RTP), now_s=NOW_S + step) == [(client(1), RTP)]
@@ -148,7 +101,7 @@ def test_headers_of_a_clock_that_was_set_are_sealed_anew() -> None:
 
 
 def test_a_source_has_so_many_sessions_and_no_more() -> None:
-    rig = Rig(per_source=2)
+    rig = UplinkRig(per_source=2)
     course = [(client(number), check(number)) for number in range(3)]
     assert rig.take(*course) == course[:2]
     assert rig.counters.dropped(Drop.SOURCE_LIMIT) == 1
@@ -160,14 +113,14 @@ def test_a_source_has_so_many_sessions_and_no_more() -> None:
     ("ip", "port"), [("fe80::1", 5000), ("224.0.0.1", 5000), ("::", 5000), ("255.255.255.255", 5000), ("192.0.2.1", 0)]
 )
 def test_who_cannot_be_answered_gets_no_session(ip: str, port: int) -> None:
-    rig = Rig()
+    rig = UplinkRig()
     assert rig.take((Address.of(ip, port), check(1)), (Address.of(ip, port), RTP)) == []
     assert rig.counters.dropped(Drop.SOURCE) >= 1
     assert len(rig.part) == 0
 
 
 def test_while_draining_the_known_go_on() -> None:
-    rig = Rig()
+    rig = UplinkRig()
     rig.take((client(1), check(1)))
     rig.uplink.draining = True
     course = [(client(1), check(1)), (client(2), check(2)), (client(1), RTP), (client(3), RTP)]
