@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAB ?= laptop
-SOAK ?= kill mrc schedule prober voice
+SOAK ?= kill mrc schedule prober voice qualify
 # Two workers at once, a file of tests at a time; `make test PYTEST_ARGS="-n 0"` runs all in one process.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -27,7 +27,7 @@ lint: $(VENV)/.dev ## Style, types, and which module may import which
 bench: $(VENV)/.test ## Benchmarks, as ratios from one run
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, mrc, schedule, prober, voice, or all
+soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, mrc, schedule, prober, voice, qualify, or all
 	set -e; for each in $(SOAK); do $(BIN)/python -m tests.soak.$${each}_soak $(SOAK_ARGS); done
 
 fuzz: $(VENV)/.fuzz ## Hostile packets, steered by coverage; what is new goes into the corpus
