@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, too.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it there as a page.")
 @json_option
 def qualify(
     names: tuple[str, ...],
@@ -38,6 +39,7 @@ def qualify(
     seed: int,
     only_list: bool,
     markdown: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Run the experiments of the qualification, all or those named, and print them beside the paper's figures.
@@ -45,15 +47,16 @@ def qualify(
     Exit codes: 0 pass, 1 fail, 2 usage, 3 unknown, 4 infrastructure, 6 nothing ran.
     """
     from testbed.lab import Lab
-    from testbed.qualify import experiments, running, table, verdicts
+    from testbed.qualify import experiments, page, running, table, verdicts
 
     asked = experiments.chosen(experiments.load(), names, quick=quick)
     if only_list:
         _list(asked, as_json)
         return
     require_linux()
-    if markdown is not None and not markdown.absolute().parent.is_dir():
-        raise UsageError("there is no folder for the table", where="--markdown", found=str(markdown.parent))
+    for option, file in (("--markdown", markdown), ("--html", html)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError("there is no folder for the table", where=option, found=str(file.parent))
     if lab is not None and Path(lab).is_file():
         lab = str(Path(lab).resolve())
     scales = {each: Lab.load(each).time_scale for each in sorted({lab or one.lab for one in asked if one.tests})}
@@ -66,9 +69,11 @@ def qualify(
 
     session = running.run(asked, lab=lab, repetitions=repetitions, seed=seed, tell=tell)
     found = verdicts.rows(asked, session, scales, lab)
-    facts = _facts(session, scales, repetitions, seed)
+    facts = _facts(session, scales, repetitions, seed, time.monotonic() - began)
     if markdown is not None:
         markdown.write_text(table.markdown(found, facts), encoding="utf-8")
+    if html is not None:
+        html.write_text(page.html(found, facts), encoding="utf-8")
     if as_json:
         write_json({"facts": facts, "experiments": [row.to_json() for row in found]})
     else:
@@ -93,17 +98,21 @@ def _list(asked: tuple[Experiment, ...], as_json: bool) -> None:
     console().print(made)
 
 
-def _facts(session: Session, scales: dict[str, float], repetitions: int, seed: int) -> list[str]:
+def _facts(session: Session, scales: dict[str, float], repetitions: int, seed: int, took_s: float) -> list[str]:
     """What a reader needs to run it again, and to doubt it."""
-    from testbed import __version__
+    from testbed.measure.provenance import machine_here, versions_here
 
-    uname = platform.uname()
+    versions, machine = versions_here(), machine_here()
     seeds = f"seed {seed}" if repetitions == 1 else f"seeds {seed} to {seed + repetitions - 1}"
+    memory = machine.memory_bytes / (1 << 30)
     facts = [
-        f"testbed {__version__}, Python {platform.python_version()}, {uname.system} {uname.release} {uname.machine}",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, in {took_s / 60:.1f} minutes",
+        f"testbed {versions.testbed}, Python {versions.python}, Linux {versions.kernel}",
+        f"{machine.model}, {machine.cpus} processors, {memory:.1f} GiB",
         f"command: {shlex.join(['testbed', *sys.argv[1:]])}",
         f"{repetitions} repetitions, {seeds}, order drawn anew for each; ranges are of all repetitions",
     ]
     for lab, scale in scales.items():
-        facts.append(f"{lab}: 1 to {scale:g}; {session.drift(lab) or 'baselines before and after agree'}")
+        drift = session.drift(lab) or "baselines before and after agree"
+        facts.append(f"{lab}: 1 to {scale:g}; {drift if lab in session.before else 'no rates are judged'}")
     return facts

@@ -315,20 +315,27 @@ class Engine:
         """When :meth:`transmit` is to be called next, if nothing comes before; None where nothing is waited for."""
         return self._timers.next_due_ns
 
-    def port_changed(self, plane: int, up: bool, now_ns: int) -> None:
-        """The carrier of our port of this plane changed."""
+    def port_changed(self, plane: int, up: bool, now_ns: int, announced: Callable[[], None] = lambda: None) -> None:
+        """The carrier of our port of this plane changed.
+
+        ``announced`` is called when :meth:`transmit` has what tells the peers, before the queue pairs are remapped:
+        the more there are the longer that takes, and so long peers go on sending to a port that is down.
+        """
         bit = 1 << plane
         down = self._endpoints.down & ~bit if up else self._endpoints.down | bit
         if down == self._endpoints.down:
             return
         self._endpoints.down = down
-        for peer in self._peers.values():
-            peer.port_changed(plane, up, EvCause.LOCAL_PORT, now_ns)
-            self._endpoints.announce(peer, now_ns)
-            self._peer_changed(peer, now_ns)
         for qp in self._qps.values():
             if qp.connection is not None:
                 qp.connection.responder.port_state = down & 0xFF
+        for peer in self._peers.values():
+            peer.note_port(plane, up, EvCause.LOCAL_PORT, now_ns)
+            self._endpoints.announce(peer, now_ns)
+        announced()
+        for peer in self._peers.values():
+            peer.remap(plane, up, EvCause.LOCAL_PORT, now_ns)
+            self._peer_changed(peer, now_ns)
 
     def deny(self, evs: npt.NDArray[np.uint32], denied: bool, now_ns: int, peer: str | None = None) -> None:
         """The controller forbids EVs, or allows them again: to all queue pairs and replies, those to come too.

@@ -121,9 +121,17 @@ class Peer:
 
     def port_changed(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
         """A port of this plane, at either end, is up or down from now on."""
+        self.note_port(plane, up, cause, now_ns)
+        self.remap(plane, up, cause, now_ns)
+
+    def note_port(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
+        """The first half of it: answers, and updates of our ports, take other planes."""
         if cause is EvCause.LOCAL_PORT:
             self._local_down = self._local_down & ~(1 << plane) if up else self._local_down | 1 << plane
         self.reverse.set_port(plane, up, cause, now_ns)
+
+    def remap(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:
+        """The second half: every queue pair does, some 40 microseconds for each."""
         for qp in self.qps.values():
             if qp.connection is not None:
                 qp.connection.evs.set_port(plane, up, cause, now_ns)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed.errors import BedError, ExitCode
-from testbed.pytest_plugin import exporting, failure, measuring, outcomes, permitted, recording, shrinking
+from testbed.pytest_plugin import exporting, failure, measuring, outcomes, permitted, pinning, recording, shrinking
 
 DEFAULT_LAB = "laptop"
 _NO_TERMINAL = "needs a terminal, and workers (-n) have none"
@@ -53,6 +54,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--metrics-host", default="127.0.0.1", metavar="ADDRESS", help="the address for --metrics-port (127.0.0.1)"
+    )
+    group.addoption(
+        "--may-not-run",
+        metavar="FILE",
+        help="a list of the tests that may be not run; where any other is not run, the session fails",
     )
     group.addoption(
         "--pause-on-failure",
@@ -100,6 +106,9 @@ def _check_options(config: pytest.Config) -> None:
             from testbed.lab import Lab
 
             Lab.load(config.getoption("--lab"))
+        if config.getoption("--may-not-run") is not None:
+            file = Path(config.getoption("--may-not-run"))
+            config.pluginmanager.register(pinning.Pins(file, pinning.read(file)), "testbed-pins")
         if config.getoption("--results") is not None:
             measuring.require_results_folder(config.getoption("--results"))
             config.pluginmanager.register(recording.Recorder(config), "testbed-recording")

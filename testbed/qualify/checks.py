@@ -13,6 +13,7 @@ from testbed.fabric.protocols import Fabric
 from testbed.faults.scope import Outage
 from testbed.lab import Link, Tier
 from testbed.measure.failover import placed_goodput
+from testbed.measure.match import match
 from testbed.pytest_plugin.outcomes import NOT_RUN
 from testbed.pytest_plugin.showing import Showing
 from testbed.record import Event
@@ -82,6 +83,15 @@ def mean_goodput(flows: MrcTransfers, flow: int | None = None) -> float:
         return 0.0
     duration_ns = int(sent["t_ns"].max() - sent["t_ns"].min())
     return float(arrivals["bytes"][placed].sum()) * 8e9 / max(duration_ns, 1)
+
+
+def delays_s(flows: MrcTransfers, flow: int, after_s: float) -> npt.NDArray[np.float64]:
+    """From a packet's sending to its arrival, of a flow's packets sent later than so long after the first, seconds."""
+    matched = match(flows.outcome.samples)
+    within = slice(int(matched.flow_starts[flow]), int(matched.flow_starts[flow + 1]))
+    sent, arrived, lost = matched.t_sent[within], matched.t_arrived[within], matched.lost[within]
+    counted = ~lost & (sent >= int(matched.t_sent.min(initial=0)) + after_s * 1e9)
+    return np.asarray((arrived[counted] - sent[counted]) * 1e-9, np.float64)
 
 
 def room_for_every_host(fabric: Fabric) -> None:

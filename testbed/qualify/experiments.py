@@ -21,6 +21,7 @@ class Kind(StrEnum):
     PAPER = "paper"  #: a row of the paper's results
     POINT = "point"  #: a point that a lab's qualification should hold
     UNREPORTED = "unreported"  #: a fault that the paper did not report
+    VOICE = "voice"  #: calls across a fabric that fails
 
 
 class Experiment(BaseModel):

@@ -53,7 +53,7 @@ class Session:
 
     Attributes:
         ended: every case of every test, in order of time.
-        before, after: the baselines, lab → how they ended.
+        before, after: the baselines, lab → how they ended; of labs on which rates are judged.
     """
 
     ended: tuple[Ended, ...]
@@ -101,8 +101,9 @@ def run(
     """
     wanted = sorted({(lab or one.lab, test) for one in experiments for test in one.tests})
     labs = sorted({name for name, _ in wanted})
+    judging = sorted({lab or one.lab for one in experiments if one.rates and one.tests})
     ended: list[Ended] = []
-    before = _baselines(labs, seed, options, tell)
+    before = _baselines(judging, seed, options, tell)
     for repetition in range(repetitions):
         drawn = random.Random(seed + repetition)  # noqa: S311 - an order, not a secret
         order = labs.copy()
@@ -112,7 +113,7 @@ def run(
             drawn.shuffle(tests)
             tell(f"repetition {repetition + 1} of {repetitions}, {name}: {len(tests)} tests")
             ended += _pytest(tests, name, seed + repetition, options, tell)
-    return Session(tuple(ended), before, _baselines(labs, seed, options, tell))
+    return Session(tuple(ended), before, _baselines(judging, seed, options, tell))
 
 
 def _baselines(labs: Sequence[str], seed: int, options: Sequence[str], tell: Callable[[str], None]) -> dict[str, Ended]:

@@ -56,8 +56,13 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def markdown(table: Sequence[Row], facts: Sequence[str]) -> str:
-    """The table, with the facts of the run in front of it."""
-    lines = [f"- {fact}" for fact in facts] + ["", f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
+    """The table as a document, with the facts of the run in front of it."""
+    lines = ["# Results of a qualification", "", "[How it judges](qualification.md).", ""]
+    lines += [f"- {fact}" for fact in (*facts, counts(table))] + [
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        "|" + "---|" * len(HEADINGS),
+    ]
     for row in table:
         escaped = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells(row)]
         lines.append(f"| {' | '.join(escaped)} |")

@@ -14,12 +14,14 @@ _RULES = "tests/unit/mrc/test_rules.py::"
 _FABRIC = "tests/qualification/"
 
 
+def _nothing(*_: object) -> None:
+    """In place of a method that does something."""
+
+
 def _never_retired() -> None:
     from testbed.mrc.evs.evset import EvSet
 
-    def keep(*_: object) -> None: ...
-
-    put(EvSet, "_retire", keep)
+    put(EvSet, "_retire", _nothing)
 
 
 def _replaced_across_planes() -> None:
@@ -57,9 +59,7 @@ def _again_on_the_same_ev() -> None:
 def _skip_for_ever() -> None:
     from testbed.mrc.evs.evset import EvSet
 
-    def never(*_: object) -> None: ...
-
-    put(EvSet, "_end_skips", never)
+    put(EvSet, "_end_skips", _nothing)
 
 
 def _no_port_status() -> None:
@@ -68,12 +68,10 @@ def _no_port_status() -> None:
 
     build = SackBuilder.build
 
-    def silent(*_: object) -> None: ...
-
     def without_ports(self: SackBuilder, advice: Advice) -> Any:
         return build(self, advice._replace(port_state=0))
 
-    put(Endpoints, "announce", silent)
+    put(Endpoints, "announce", _nothing)
     put(SackBuilder, "build", without_ports)
 
 
@@ -118,9 +116,7 @@ def _immediates_overtake() -> None:
 def _no_ack_timer() -> None:
     from testbed.mrc.acktimer import AckTimer
 
-    def never(*_: object) -> None: ...
-
-    put(AckTimer, "start", never)
+    put(AckTimer, "start", _nothing)
 
 
 def _placed_twice() -> None:

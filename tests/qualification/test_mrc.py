@@ -17,7 +17,7 @@ from testbed.faults.catalogue import Faults
 from testbed.faults.scope import FaultScope
 from testbed.lab import Lab, Tier
 from testbed.measure.failover import placed_goodput
-from testbed.pytest_plugin import Measure, unknown
+from testbed.pytest_plugin import Measure, Showing, unknown
 from testbed.traffic.mrc.transfers import MrcTransfers
 from testbed.traffic.workloads import Traffic
 
@@ -67,20 +67,31 @@ def assert_held(flows: MrcTransfers, steps: npt.NDArray[np.float64], rate: float
     assert held, f"of {rate:.4g} bit/s: {steps}"
 
 
+def show_steps(shown: Showing, steps: npt.NDArray[np.float64], of: str) -> None:
+    """Goodput in windows of 50 ms."""
+    shown.told(f"lowest 50 ms over {of}", float(steps.min()), "ratio")
+    shown.told(f"highest 50 ms over {of}", float(steps.max()), "ratio")
+
+
 def across(fabric: Fabric) -> tuple[str, str]:
     """A pair of hosts that needs a T1."""
     hosts = fabric.lab.topology.hosts
     return hosts[0], hosts[-1]
 
 
-def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, measure: Measure) -> None:
+def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, measure: Measure, shown: Showing) -> None:
     """Paper §4: point to point, 96% of the line rate is the header-limited ceiling; planes share it evenly."""
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
     with flows.running():
         flows.go_on_for(3.0)
     measured = measure(flows)
     assert_nothing_failed(measured)
-    assert measured.value("goodput") >= 0.95 * header_limited(fabric.lab, measured)
+    goodput = measured.value("goodput")
+    shown.told("goodput", goodput, "bit/s")
+    shown.told("goodput over what headers leave", goodput / header_limited(fabric.lab, measured), "ratio")
+    shown.told("imbalance of planes", measured.value("plane_imbalance"), "ratio")
+    shown.explained(measured)
+    assert goodput >= 0.95 * header_limited(fabric.lab, measured)
     assert measured.value("plane_imbalance") <= 1.02
     assert measured.value("reordered") > 0
     assert measured.value("lost") == 0
@@ -88,7 +99,9 @@ def test_one_queue_pair_fills_every_plane(fabric: Fabric, traffic: Traffic, meas
 
 
 @pytest.mark.requires("reboot")
-def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
+def test_t1_reboots_fail_no_message(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
+) -> None:
     """Paper §4: a dip at the onset only; the reboot itself has no effect.
 
     No message fails. Of 20 reboots the sender has named a dead EV within 20 ms in 95%, and goodput is back at 90% of
@@ -109,6 +122,8 @@ def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Fa
             decide += calm_beside(flows, reboot, LIMIT_S)
     measured = measure(flows, *reboots)
     assert_nothing_failed(measured)
+    shown.told(f"packets lost in {len(reboots)} reboots", measured.value("lost"), "packets")
+    shown.explained(measured)
     assert measured.value("lost") >= len(reboots)
     again = flows.outcome.counters["duplicate_request"]
     assert again <= 0.05 * measured.value("lost"), f"{again} packets that had arrived were sent again"
@@ -121,13 +136,16 @@ def test_t1_reboots_fail_no_message(fabric: Fabric, traffic: Traffic, faults: Fa
         times = sorted(value for value in found if value is not None)
         assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
         p95 = times[math.ceil(0.95 * REBOOTS) - 1]
+        shown.told(f"{name}, 95% of {REBOOTS} reboots", p95, "s")
         if p95 > LIMIT_S and overworked(flows):
             unknown(f"{name}: {times}; but {overworked(flows)}")
         assert p95 <= LIMIT_S, f"{name}: {times}"
 
 
 @pytest.mark.requires("reboot")
-def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure) -> None:
+def test_a_t0_down_costs_one_plane(
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
+) -> None:
     """Paper §4: one of eight planes, steadily, and all of them again afterwards."""
     flows = traffic.mrc([across(fabric)], message=MIB, depth=4)
     reboots = list[FaultScope]()
@@ -145,6 +163,9 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
     failovers = [figure.value for figure in measured.figures if figure.name == "failover"]
     assert len(failovers) == len(reboots)
     assert failovers[-1] is not None
+    shown.told("failover", failovers[-1], "s")
+    shown.told("restore", measured.value("restore"), "s")
+    shown.explained(measured)
     if failovers[-1] > LIMIT_S and overworked(flows):
         unknown(f"failover {failovers[-1]:g} s; but {overworked(flows)}")
     assert failovers[-1] <= LIMIT_S
@@ -155,13 +176,14 @@ def test_a_t0_down_costs_one_plane(fabric: Fabric, traffic: Traffic, faults: Fau
     settled = outage.start_hi + round(LIMIT_S * 1e9)
     assert left == pytest.approx(all_planes * 7 / 8)
     steps = steady(flows, settled, outage.end_lo) / left
+    show_steps(shown, steps, "the planes that are left")
     assert_held(flows, steps, left)
     assert (steps <= 1.02).all(), f"of {left:.4g} bit/s: {steps}"
 
 
 @pytest.mark.requires("gray-loss")
 def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
-    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
 ) -> None:
     """Paper §4: 20% loss on one EV of 16, two a plane: retired at once and replaced, the line rate held."""
     src, dst = across(fabric)
@@ -180,17 +202,21 @@ def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
     retired = [change for change in flows.outcome.ev_changes if change.what == "assumed bad"]
     assert {change.subject for change in retired} == {f"flow {src}>{dst} ev 0x{ev:04x}"}
     lost = measured.matched.t_sent[measured.matched.lost]
+    shown.told("from the first loss to the EV retired", (retired[0].t_ns - int(lost.min())) * 1e-9, "s")
+    shown.told("packets lost over packets sent", measured.value("lost") / len(flows.outcome.samples.sent), "ratio")
+    shown.explained(measured)
     assert (retired[0].t_ns - int(lost.min())) * 1e-9 <= LIMIT_S
     # Now and then its probes get through by luck: it is used until the next loss. With none retired 1 in 80 were lost.
     assert measured.value("lost") <= 0.005 * len(flows.outcome.samples.sent)
     line = header_limited(fabric.lab, measured)
     steps = steady(flows, began.t_ns, ended.t_ns) / line
+    show_steps(shown, steps, "the line")
     assert_held(flows, steps, line)
 
 
 @pytest.mark.requires("link-down")
 def test_a_nic_port_down_is_noticed_at_both_ends(
-    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure
+    fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
 ) -> None:
     """Paper §4: queue pairs work on with one plane fewer. Both ends stop using the plane within 10 ms."""
     src, dst = across(fabric)
@@ -211,4 +237,5 @@ def test_a_nic_port_down_is_noticed_at_both_ends(
             if change.subject == f"flow {flow} plane {link.plane}" and change.what == "port down"
         ]
         assert noticed, f"{flow} never stopped using plane {link.plane}"
+        shown.told(f"{flow}, from the carrier lost to the plane left", (noticed[0].t_ns - went.t_ns) * 1e-9, "s")
         assert (noticed[0].t_ns - went.t_ns) * 1e-9 <= 0.010

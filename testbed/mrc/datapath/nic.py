@@ -307,7 +307,8 @@ class SoftNic:
         if ports:
             now = time.monotonic_ns()
             for plane, up in self._ports.changes():
-                self.engine.port_changed(plane, up, now)
+                # Peers send to a dead port until they are told: that waits for no round.
+                self.engine.port_changed(plane, up, now, self._sender.urgent)
                 self._changed = True
 
     def _look_at_fill(self) -> None:

@@ -103,6 +103,13 @@ class Sender:
         self.more = len(writes) >= BATCH
         return count
 
+    def urgent(self) -> None:
+        """Send the control packets that are due now, before a round receives and sends what may take milliseconds."""
+        outgoing = self._engine.transmit(time.monotonic_ns(), 0)
+        self._stages.end(Stage.TRANSMIT)
+        if len(outgoing):
+            self._send_control(outgoing)
+
     def _send_control(self, outgoing: Outgoing) -> None:
         kinds: tuple[Rows, ...] = (outgoing.acks, outgoing.nacks, outgoing.sacks, outgoing.endpoints, outgoing.probes)
         while any(map(len, kinds)):

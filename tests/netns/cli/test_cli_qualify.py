@@ -29,9 +29,8 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_an_experiment_beside_the_papers_figures(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(LAB)
     names = ("nic-transceiver", "trimming")
-    done = command(
-        "qualify", *names, "--lab", "small.yaml", "--repeat", "1", "--json", "--markdown", "table.md", cwd=tmp_path
-    )
+    files = ("--markdown", "table.md", "--html", "page.html")
+    done = command("qualify", *names, "--lab", "small.yaml", "--repeat", "1", "--json", *files, cwd=tmp_path)
     told = json.loads(done.stdout)
     by_name = {one["experiment"]: one for one in told["experiments"]}
     assert set(by_name) == set(names)
@@ -50,6 +49,9 @@ def test_an_experiment_beside_the_papers_figures(tmp_path: Path) -> None:
     table = (tmp_path / "table.md").read_text()
     assert "| experiment | the paper's | ours | limit | verdict | unexplained | time |" in table
     assert "nic-transceiver" in table
+    assert any(" processors, " in fact for fact in told["facts"])
+    assert any(fact.startswith("command: testbed qualify nic-transceiver") for fact in told["facts"])
+    assert "nic-transceiver" in (tmp_path / "page.html").read_text()
     assert "baseline, " in done.stderr, "progress"
 
 

@@ -235,6 +235,27 @@ def test_complete_silence_retires_the_ev_of_the_oldest_packet() -> None:
     network.run(network.quiet, 500 * MS)
 
 
+def test_peers_are_told_of_a_port_before_any_queue_pair_is_remapped() -> None:
+    network = Network()
+    pairs = [network.connect()[0] for _ in range(16)]
+    engine = network.hosts[0].engine
+    engine.ev_events()
+    told: list[tuple[Rows, int]] = []
+
+    def announced() -> None:
+        told.append((engine.transmit(network.now_ns, 0).endpoints, len(engine.ev_events())))
+
+    engine.port_changed(1, False, network.now_ns, announced)
+    ((updates, remapped),) = told
+    assert (updates["port_mask"].tolist(), remapped) == ([1 << 1], 0)
+    assert network.planes[updates["path"]].tolist() != [1], "not by the very port"
+    for qp in pairs:
+        assert qp.connection is not None
+        assert 1 not in qp.connection.evs.usable_planes
+    # Once is enough: nobody has lost it yet.
+    assert len(engine.transmit(network.now_ns, 0).endpoints) == 0
+
+
 def test_ports_are_announced_until_answered_and_eight_times_at_most() -> None:
     network = Network()
     network.connect()

@@ -39,6 +39,7 @@ def test_every_row_of_the_paper_is_there() -> None:
 def test_every_point_is_there_and_what_the_paper_did_not_report() -> None:
     assert sorted(one.point for one in ALL if one.point is not None) == list(range(1, 16))
     assert {one.id for one in ALL if one.kind is Kind.UNREPORTED} == UNREPORTED
+    assert {one.id for one in ALL if one.kind is Kind.VOICE} == {"calls-by-path-policy", "relay-restart"}
 
 
 def test_every_test_that_is_named_exists_and_every_test_is_named() -> None:

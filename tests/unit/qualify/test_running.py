@@ -55,7 +55,8 @@ def test_takes_the_session_along():
 def experiment(*functions: str) -> Experiment:
     tests = [f"test_suite.py::{function}" for function in functions]
     return Experiment.model_validate(
-        {"id": "x", "kind": "paper", "section": "s", "what": "w", "limit": "l", "from": "f", "tests": tests}
+        {"id": "x", "kind": "paper", "section": "s", "what": "w", "limit": "l", "from": "f", "rates": True}
+        | {"tests": tests}
     )
 
 
@@ -89,6 +90,15 @@ def test_each_outcome_is_told_with_its_reason() -> None:
     assert [figure.value for figure in good.figures] == [5]
     assert session.drift("laptop") == ""
     assert {"test_good", "baseline, laptop"} <= set(lines)
+
+
+@pytest.mark.usefixtures("suite")
+def test_where_no_rate_is_judged_there_is_no_baseline() -> None:
+    lines: list[str] = []
+    counted = experiment("test_good").model_copy(update={"rates": False})
+    session = running.run([counted], lab=None, repetitions=1, seed=0, tell=lines.append)
+    assert (dict(session.before), dict(session.after)) == ({}, {})
+    assert [line for line in lines if line.startswith("baseline")] == []
 
 
 @pytest.mark.usefixtures("suite")

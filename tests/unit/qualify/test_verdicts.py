@@ -7,6 +7,7 @@ import pytest
 from testbed.errors import ExitCode
 from testbed.pytest_plugin.showing import ShownFigure
 from testbed.qualify.experiments import Experiment
+from testbed.qualify.page import html
 from testbed.qualify.running import Ended, Session
 from testbed.qualify.table import counts, figure, markdown, number
 from testbed.qualify.verdicts import Row, Verdict, exit_code, intervals, judged, rows
@@ -121,12 +122,25 @@ def test_the_table_says_it_all() -> None:
     cases = session(ended("pass", shown(0.5), shown(0.0, "unexplained packets", "count")))
     table = rows([experiment(), experiment(id="z", not_here="no GPUs | here")], cases, {"laptop": 1.0}, None)
     text = markdown(table, ["seed 0"])
-    assert text.startswith("- seed 0\n")
+    assert text.startswith("# Results of a qualification\n")
+    assert "\n- seed 0\n- 1 pass, 1 cannot be here\n" in text
     first, second = text.splitlines()[-2:]
     assert first == "| x: w | p (cluster B) | share: 0.5 | <= 1 | pass | 0 | 2 s |"
     assert second == r"| z: w | p (cluster B) |  |  | cannot be here: no GPUs \| here |  |  |"
     assert counts(table) == "1 pass, 1 cannot be here"
     assert table[0].to_json()["figures"][0]["median"] == 0.5
+
+
+def test_the_page_says_the_same_and_what_it_quotes_is_text() -> None:
+    cases = session(ended("fail", shown(2.0, held=False), message="share: <b>2</b>, and the limit is <= 1"))
+    table = rows([experiment(), experiment(id="z", not_here="no GPUs")], cases, {"laptop": 1.0}, None)
+    text = html(table, ["seed 0"])
+    assert '<div class="stamp fail"' in text
+    assert "<li>seed 0</li>" in text
+    assert "1 fail, 1 cannot be here" in text
+    assert "&lt;b&gt;2&lt;/b&gt;" in text
+    assert "<b>2</b>" not in text
+    assert text.count("<tr>") == 3
 
 
 @pytest.mark.parametrize(
