@@ -71,7 +71,7 @@ class TransferView:
 
     Args:
         fabric, lab, flows, counting: as of :class:`ProbeView`.
-        files: shared memory of the NICs.
+        nics: of each its shared memory, and which of its queue pairs send WRITEs: the EVs of those are told.
         evs: plane → entropy values that the senders have there, in all.
         processes: role → its agents.
     """
@@ -82,13 +82,14 @@ class TransferView:
         lab: str,
         flows: tuple[str, ...],
         counting: Counting,
-        files: Sequence[NicFiles],
+        nics: Sequence[tuple[NicFiles, frozenset[int]]],
         evs: Mapping[int, int],
         processes: Mapping[str, Sequence[Process]],
     ) -> None:
         self._names = fabric, lab, flows
         self._counting = counting
-        self._files = list(files)
+        self._files = [files for files, _ in nics]
+        self._sending = [np.array(sorted(sending), np.int64) for _, sending in nics]
         self._read = [[0, 0, 0] for _ in self._files]
         self._evs = evs
         #: (NIC, queue pair, EV) → plane and state, of those whose state has ever changed.
@@ -120,7 +121,7 @@ class TransferView:
         )
 
     def _take_in(self, nic: int, events: npt.NDArray[np.void]) -> None:
-        events = events[events["ev"] != _WHOLE_PLANE]
+        events = events[(events["ev"] != _WHOLE_PLANE) & np.isin(events["qp"], self._sending[nic])]
         columns = (events[name].tolist() for name in ("qp", "ev", "plane", "after"))
         for qp, ev, plane, after in zip(*columns, strict=True):
             self._states[nic, qp, ev] = (plane, after)

@@ -270,15 +270,28 @@ class TransferRun:
                 )
             time.sleep(_POLL_S)  # The poll interval of a wait with a deadline.
 
-    def view(self, flows: tuple[str, ...], waiting_time_s: float, evs: Mapping[int, int]) -> TransferView:
-        """The run as it can be looked at, once it was started; ``evs``: plane → entropy values of all senders."""
+    def view(
+        self,
+        flows: tuple[str, ...],
+        waiting_time_s: float,
+        evs: Mapping[int, int],
+        sending: Mapping[str, frozenset[int]],
+    ) -> TransferView:
+        """The run as it can be looked at, once it was started.
+
+        Args:
+            flows: names by number.
+            waiting_time_s: a packet that has not arrived after so long is lost.
+            evs: plane → entropy values of all senders.
+            sending: host → those of its queue pairs that send WRITEs.
+        """
         lab, agents = self._fabric.lab, self._agents.values()
         return TransferView(
             self._fabric.name,
             lab.name,
             flows,
             Counting(lab.planes, len(flows), round(waiting_time_s * 1e9), None),
-            [agent.files for agent in agents],
+            [(agent.files, sending[host]) for host, agent in self._agents.items()],
             evs,
             {"endpoint": [agent.process for agent in agents if agent.process is not None]},
         )

@@ -25,6 +25,7 @@ from testbed.traffic.mrc.plan import Flow, Program, TransferPlan
 from testbed.traffic.mrc.run import TransferRun
 from testbed.traffic.mrc.settings import payload_share
 from testbed.traffic.pairs import Pair, choose_evs
+from testbed.traffic.views import TransferView
 
 
 class MrcTransfers:
@@ -171,7 +172,7 @@ class MrcTransfers:
             run.wait_counter("messages_completed", len(self.pairs), 30.0)
             self._run = run
             try:
-                with LIVE.shown(run.view(self.flows, self._grace_s, self._evs_by_plane())):
+                with LIVE.shown(self._view(run)):
                     yield self
                 left = run.finish(self._grace_s)
                 self._counted = Counted(before, settled_counters(self._fabric), host_traffic(left), SMALLEST)
@@ -179,9 +180,14 @@ class MrcTransfers:
             finally:
                 self._run = None
 
-    def _evs_by_plane(self) -> Counter[int]:
-        """Plane → entropy values of all senders."""
-        return Counter(path.plane for path in self.path_of.values())
+    def _view(self, run: TransferRun) -> TransferView:
+        """The run as it can be looked at."""
+        sending = {}
+        for host in {name for pair in self.pairs for name in pair}:
+            # Queue pairs are numbered on each host in the order of the flows that it is part of.
+            own = [pair for pair in self.pairs if host in pair]
+            sending[host] = frozenset(number for number, pair in enumerate(own) if pair[0] == host)
+        return run.view(self.flows, self._grace_s, Counter(path.plane for path in self.path_of.values()), sending)
 
     def go_on_for(self, seconds: float) -> None:
         """Let it work for a while. Raises UsageError while it is not running."""

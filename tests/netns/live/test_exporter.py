@@ -86,14 +86,14 @@ def test_a_real_prometheus_scrapes_a_run_and_its_queries_answer(
 def test_the_counts_are_those_of_the_finished_run(fabric: NetnsFabric, exporter: Exporter) -> None:
     flows, faults = Traffic(fabric).probes(rate=1000), Faults(fabric)
     with flows.running(), faults.loss(fabric.link(above=Tier.T0, carrying=flows), share=0.2):
-        flows.wait_rounds(100)
+        flows.wait_rounds(300)
         assert of_plane(scraped(exporter), "plane_sent_packets_total", 0) > 0
     found = scraped(exporter)
     samples = flows.outcome.samples
     for plane in range(2):
-        # What was under way when it ended was not looked at any more: a fifth of a second, at most.
+        # What was sent right before its end was not looked at any more.
         sent = int((samples.sent["plane"] == plane).sum())
-        assert sent * 0.5 < of_plane(found, "plane_sent_packets_total", plane) <= sent
+        assert sent * 0.3 < of_plane(found, "plane_sent_packets_total", plane) <= sent
         assert of_plane(found, "plane_received_packets_total", plane) <= (samples.arrivals["plane"] == plane).sum()
     lost = sum(of_plane(found, "plane_lost_packets_total", plane) for plane in range(2))
     assert 0 < lost <= len(samples.sent) - len(samples.arrivals)
@@ -109,14 +109,19 @@ def test_evs_that_are_assumed_bad_are_told_by_plane(fabric: NetnsFabric, exporte
             cut.wait("carrier lost")
             transfers.wait_messages(50)
             found = scraped(exporter)
-    bad = {
-        dict(labels)["plane"]: value
-        for (name, labels), value in found.items()
-        if name == "evs" and dict(labels)["state"] == "assumed_bad"
-    }
-    plane = str(link.plane)
-    assert bad[plane] > 0
-    assert [value for other, value in bad.items() if other != plane] == [0]
+    states: dict[int, dict[str, float]] = {}
+    for (name, labels), value in found.items():
+        if name == "evs":
+            states.setdefault(int(dict(labels)["plane"]), {})[dict(labels)["state"]] = value
+    assert states[link.plane]["assumed_bad"] > 0
+    ever = {event.subject for event in transfers.outcome.ev_changes if event.what == "assumed bad"}
+    for plane, counts in states.items():
+        paths = [key for key, path in transfers.path_of.items() if path.plane == plane]
+        assert sum(counts.values()) == len(paths)
+        assert min(counts.values()) >= 0
+        # A busy machine makes endpoints doubt other paths as well: no more than they say themselves.
+        doubted = [f"flow {transfers.flows[flow]} ev 0x{ev:04x}" in ever for flow, ev in paths]
+        assert counts["assumed_bad"] <= sum(doubted)
 
 
 def test_flows_and_hosts_are_no_labels(fabric: NetnsFabric, exporter: Exporter) -> None:
