@@ -20,6 +20,7 @@ def lab(planes: int = 2, t0: int = 2, t1: int = 2, hosts: int = 2, absent: str =
     ("name", "nodes", "links"),
     [
         ("laptop", 36, 64),
+        ("voice", 43, 72),
         ("reference", 80, 256),
         ("large", 512, 5120),
         ("paper-a", 20, 32),

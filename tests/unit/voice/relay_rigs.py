@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from testbed.voice.addresses import Address
@@ -23,15 +27,26 @@ SEVEN, OTHER = Address.of("192.0.2.7", 5000), Address.of("192.0.2.8", 5000)
 NOW_S, NOW_MS = 1_800_000_000, 50_000
 
 
+T = TypeVar("T")
+
+
+def _mapped(fd: int, made: Callable[[int], T]) -> T:
+    """What maps a descriptor's memory, and needs it no longer then."""
+    try:
+        return made(fd)
+    finally:
+        os.close(fd)
+
+
 class UplinkRig:
     """An uplink whose batch is filled by hand, and whose datagrams are read where they lie."""
 
     def __init__(self, **settings: int) -> None:
         chosen = Settings(sessions=64, **settings)
-        counters = Counters(Counters.make(1), 1)
+        counters = _mapped(Counters.make(1), lambda fd: Counters(fd, 1))
         self.counters: WorkerCounters = counters.workers[0]
         targets = Targets(Table(1, {7: SEVEN}))
-        sessions = SessionMap(SessionMap.make(1, 64), 1, new_secret())
+        sessions = _mapped(SessionMap.make(1, 64), lambda fd: SessionMap(fd, 1, new_secret()))
         self.part = Part(sessions, 0, chosen, KEYS, targets, self.counters)
         self.batch = Batch(MOST_PAYLOAD)
         held = Held(None, counters.store, chosen, self.counters)
@@ -67,7 +82,7 @@ class DownlinkRig:
     """A downlink whose batch is filled by hand."""
 
     def __init__(self, capacity: int = 512) -> None:
-        counters = Counters(Counters.make(1), 1)
+        counters = _mapped(Counters.make(1), lambda fd: Counters(fd, 1))
         self.counters = counters.workers[0]
         self.targets = Targets(Table(1, {7: SEVEN}))
         self.batch = Batch(MOST_PAYLOAD + MOST_HEADERS * HEADER_BYTES)
