@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from testbed.errors import LabError
 from testbed.lab import Lab
@@ -69,8 +70,14 @@ def headlines(result: Result, time_scale: float) -> list[Headline]:
 
 def read_lab(result: Result) -> tuple[Lab | None, str]:
     """The lab of a result, or why this version of the testbed cannot read it."""
+    return _parsed(json.dumps(result.lab))
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> tuple[Lab | None, str]:
+    """All tests of a run are on a few labs, and reading one takes as long as drawing it."""
     try:
-        return Lab.parse(json.dumps(result.lab), "lab"), ""
+        return Lab.parse(text, "lab"), ""
     except LabError as error:
         return None, error.message
 

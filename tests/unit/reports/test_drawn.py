@@ -79,9 +79,8 @@ def test_packets_lost_hang_and_packets_reordered_stand() -> None:
     rows = [np.vstack([each, each]) for each in (counts, counts, counts * 0, counts * 0)]
     series = TimelineRecord.of(Timeline(0, 10**6, (0,), 1000, *rows))
     strip = Strip("plane 0", (100, 90, 100), (100, 90, 100), (100, 90, 100), lost=(0, 10, 0), late=(0, 0, 2))
-    drawn = {
-        part.split('class="')[1].split('"')[0]: part for part in draw_strip(strip, series, 60.0, 40.0, 100.0, 10, 2)
-    }
+    parts = [str(part) for part in draw_strip(strip, series, 60.0, 40.0, 100.0, 10, 2)]
+    drawn = {part.split('class="')[1].split('"')[0]: part for part in parts}
     assert 'd="M1.5 20v24"' in drawn["lost"]
     assert 'd="M2.5 60v-12"' in drawn["late"]
 
