@@ -11,10 +11,11 @@ from testbed.errors import InfrastructureError
 from testbed.fabric.abilities import Clock
 from testbed_drivers.ssh import Connection
 
+#: A daemon that does not run is not waited for: chronyc would ask three times, for 7 s.
 #: Each program that is there says what it knows, after a line that names it. Numbers of chronyc(1) `-c tracking` are
 #: comma-separated; `timedatectl show` is of systemd 239; `GET TIME_STATUS_NP` of pmc(8).
 _ASK: Final = """
-command -v chronyc >/dev/null && echo '## chrony' && chronyc -n -c tracking
+command -v chronyc >/dev/null && echo '## chrony' && chronyc -n -c -m 'timeout 500' 'retries 0' tracking
 command -v timedatectl >/dev/null && echo '## systemd' && timedatectl show -p NTPSynchronized
 command -v pmc >/dev/null && echo '## ptp' && pmc -u -b 0 'GET TIME_STATUS_NP'
 true

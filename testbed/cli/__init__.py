@@ -16,6 +16,7 @@ from testbed.errors import BedError, nearest
 _COMMANDS: Final = {
     "backend": "backend",
     "capture": "capture",
+    "check": "check",
     "compare": "history",
     "doctor": "doctor",
     "down": "fabrics",
@@ -31,6 +32,7 @@ _COMMANDS: Final = {
     "nightly": "nightly",
     "path": "path",
     "ping": "ping",
+    "plan": "plan",
     "prober": "prober",
     "qualify": "qualify",
     "publish": "publish",
@@ -49,6 +51,7 @@ _COMMANDS: Final = {
 _HELP: Final = {
     "backend": "Run what a transceiver hands audio and events to.",
     "capture": "Show or record the packets on the ports of a fabric.",
+    "check": "Tell what is wrong with a rig of real devices.",
     "compare": "Compare two runs: tests, conditions, figures.",
     "doctor": "Tell what this machine can and cannot do.",
     "down": "End running fabrics.",
@@ -64,6 +67,7 @@ _HELP: Final = {
     "nightly": "Run a suite on labs, store, compare, publish, tell.",
     "path": "Show the way of an entropy value, hop by hop.",
     "ping": "Probe paths of a running fabric, hop by hop.",
+    "plan": "Tell what a run would do to a rig of real devices.",
     "prober": "Probe every link of a running fabric, and name what fails.",
     "qualify": "Run the paper's experiments, and print them beside its figures.",
     "publish": "Build a static site of all runs.",

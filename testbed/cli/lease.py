@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ import click
 from testbed.cli.common import Duration, age, console, json_option, write_json
 
 if TYPE_CHECKING:
+    from testbed.lab.inventory import Device
     from testbed.leases import Leases, RigFacts
 
 database_option = click.option(
@@ -46,8 +48,21 @@ def list_rigs(database: str | None, as_json: bool) -> None:
 @click.option("--purpose", default="", help="What for; others are shown it.")
 @json_option
 def take(rigs: tuple[str, ...], database: str | None, lasting: float, wait: float, purpose: str, as_json: bool) -> None:
-    """Take RIG, or several of them together: all or none. A rig is named by its lab's `name`."""
-    taken = _leases(database).take(rigs, ttl_s=lasting, wait_s=wait, purpose=purpose)
+    """Take RIG, or several of them together: all or none. A rig is named by its lab's `name`, or by its lab file.
+
+    Its devices have to answer: those of the lab file, or those that its last good check had.
+    """
+    from testbed.fabric.rig.gate import require_answers
+
+    leases = _leases(database)
+    known: dict[str, Iterable[Device]] = {}
+    names = [_named(rig, known) for rig in rigs]
+    taken = leases.take(names, ttl_s=lasting, wait_s=wait, purpose=purpose)
+    try:
+        require_answers(leases, taken, known)
+    except BaseException:
+        leases.release(taken.id)
+        raise
     if as_json:
         write_json(dataclasses.asdict(taken))
     else:
@@ -61,11 +76,11 @@ def take(rigs: tuple[str, ...], database: str | None, lasting: float, wait: floa
 def release(name: str, database: str | None, force: bool) -> None:
     """Give back LEASE, by its id or by the name of one of its rigs."""
     from testbed.errors import UsageError
-    from testbed.leases.store import this_owner
+    from testbed.leases.store import of_this_user
 
     leases = _leases(database)
     found = leases.find(name)
-    if not force and found.owner.rpartition(":")[0] != this_owner().rpartition(":")[0]:
+    if not force and not of_this_user(found.owner):
         raise UsageError("this lease is somebody else's", found=found.owner, remedy="ask, or use --force")
     click.echo(f"given back: {', '.join(leases.release(found.id))}")
 
@@ -79,6 +94,20 @@ def mark(rig: str, health: str, reason: str, database: str | None) -> None:
     """Say that RIG is fit to be handed out, or is not."""
     _leases(database).mark(rig, healthy=health == "healthy", reason=reason or "marked by hand")
     click.echo(f"{rig}: {health}")
+
+
+def _named(rig: str, known: dict[str, Iterable[Device]]) -> str:
+    """The name of a rig; its devices are noted where it is given as a lab file."""
+    from pathlib import Path
+
+    if not Path(rig).is_file():
+        return rig
+    from testbed.lab import Lab
+    from testbed.lab.inventory import devices
+
+    lab = Lab.load(rig)
+    known[lab.name] = devices(lab).values()
+    return lab.name
 
 
 def _leases(database: str | None) -> Leases:

@@ -1,12 +1,15 @@
 """Whose a rig is: leases that expire, numbers that fence off whoever lost one, and what is to be undone on devices."""
 
 from testbed.leases.changes import Journal, OpenChange
+from testbed.leases.checks import Checked, Checks
 from testbed.leases.database import Database, default_url
-from testbed.leases.held import HeldLease, LeaseLostError
+from testbed.leases.held import HeldLease, LeaseLostError, borrowed
 from testbed.leases.store import BusyError, LeaseFacts, Leases, RigFacts, UnhealthyError
 
 __all__ = [
     "BusyError",
+    "Checked",
+    "Checks",
     "Database",
     "HeldLease",
     "Journal",
@@ -16,5 +19,6 @@ __all__ = [
     "OpenChange",
     "RigFacts",
     "UnhealthyError",
+    "borrowed",
     "default_url",
 ]

@@ -129,6 +129,10 @@ class Journal:
 
         self._database.run(work)
 
+    def keep(self, change: OpenChange) -> None:
+        """Forget a change that is to stay: the device is now as it is meant to be."""
+        self.note(change.entry.id, UNDONE)
+
     def to_undo(self, rig: str | None = None) -> list[Entry]:
         """What is not undone, of a rig or of all, the last change first: in the order in which it is to be undone."""
         wanted = sa.select(changes).where(changes.c.state.in_(OPEN_STATES)).order_by(changes.c.number.desc())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
 from testbed.errors import InfrastructureError
-from testbed.leases.store import LeaseFacts, LeaseLostError, Leases, lost
+from testbed.leases.store import LeaseFacts, LeaseLostError, Leases, left_by_this_user, lost
 
 DEFAULT_HEARTBEAT_S: Final = 10.0
 #: Others may have the rig so many heartbeats after the last one: what was under way at the first has ended by then.
@@ -109,6 +109,11 @@ class HeldLease:
         with contextlib.suppress(InfrastructureError):
             self._leases.release(self.facts.id)
 
+    def let_go(self) -> None:
+        """Renew it no longer, and leave it as it is: whoever took it at the keyboard still has it."""
+        self._ended.set()
+        self._thread.join(self._leases.database.timeout_s + 1)
+
     def _renew(self) -> None:
         while not self._ended.wait(self.heartbeat_s / _TRIES_PER_HEARTBEAT):
             began = _now()
@@ -124,4 +129,24 @@ class HeldLease:
                 self._good_until, self._trouble = began + self.heartbeat_s, ""
 
 
-__all__ = ["DEFAULT_HEARTBEAT_S", "HeldLease", "LeaseLostError"]
+@contextlib.contextmanager
+def borrowed(
+    leases: Leases, rig: str, *, purpose: str, heartbeat_s: float = DEFAULT_HEARTBEAT_S
+) -> Iterator[HeldLease]:
+    """A lease of a rig that may be unhealthy: this user's own from the keyboard, which stays, or one for meanwhile.
+
+    Raises BusyError where somebody else has it.
+    """
+    held = next((each for each in leases.list() if each.name == rig and each.lease and each.left_s), None)
+    if held is not None and held.lease is not None and left_by_this_user(held.owner):
+        lease = HeldLease.adopt(leases, held.lease, heartbeat_s=heartbeat_s)
+        try:
+            yield lease
+        finally:
+            lease.let_go()
+        return
+    with HeldLease.take(leases, [rig], heartbeat_s=heartbeat_s, purpose=purpose, healing=True) as lease:
+        yield lease
+
+
+__all__ = ["DEFAULT_HEARTBEAT_S", "HeldLease", "LeaseLostError", "borrowed"]

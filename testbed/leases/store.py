@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -74,6 +75,17 @@ def this_owner() -> str:
     except (KeyError, OSError):
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def of_this_user(owner: str) -> bool:
+    """Whether an owner is this user on this machine, whatever the process."""
+    return owner.rpartition(":")[0] == this_owner().rpartition(":")[0]
+
+
+def left_by_this_user(owner: str) -> bool:
+    """Whether this user took it on this machine by a command that has ended, so that it is his to go on with."""
+    pid = owner.rpartition(":")[2]
+    return of_this_user(owner) and pid.isdecimal() and not Path(f"/proc/{pid}").exists()
 
 
 class Leases:

@@ -61,3 +61,12 @@ changes: Final = Table(
     Column("reason", Text, nullable=False),
     Column("since", Double, nullable=False),
 )
+#: The last good check of each rig: what a later one is compared with, and where its devices are.
+checks: Final = Table(
+    "checks",
+    metadata,
+    Column("rig", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("devices", Text, nullable=False),
+)

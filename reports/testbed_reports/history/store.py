@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -139,6 +139,24 @@ class History:
                 for number, identity, created, content in rows
                 if number in named
             }
+
+    def passed_in(self, names: Sequence[str], lab: str, most: int = 20) -> dict[str, list[float]]:
+        """Test → how long it took in seconds when it passed on this lab, the last ``most`` times."""
+        found: dict[str, list[float]] = {}
+        with Session(self.engine) as session:
+            for part in chunks(names):
+                rows = session.execute(
+                    select(Test.name, Outcome.duration_s)
+                    .join(Outcome, Outcome.test_id == Test.id)
+                    .join(Run, Run.id == Outcome.run_id)
+                    .where(Test.name.in_(part), Test.lab == lab, Outcome.verdict == Verdict.PASS.value)
+                    .order_by(Run.created.desc())
+                )
+                for name, duration in rows:
+                    times = found.setdefault(name, [])
+                    if len(times) < most:
+                        times.append(duration)
+        return found
 
     def figures(self, identity: str) -> Figures:
         """What was measured in a run."""

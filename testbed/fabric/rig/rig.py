@@ -9,7 +9,16 @@ from typing import Final, Self, TypeVar
 
 from testbed.addressing import AddressPlan
 from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, UsageError
-from testbed.fabric.devices import Access, Change, Driver, Inverse, LinkControl, PortCounters, UsidRoutes
+from testbed.fabric.devices import (
+    READ_ONLY_VARIABLE,
+    Access,
+    Change,
+    Driver,
+    Inverse,
+    LinkControl,
+    PortCounters,
+    UsidRoutes,
+)
 from testbed.fabric.rig import drivers
 from testbed.fabric.rig.plan import switch_routes
 from testbed.lab import Lab, Link
@@ -76,6 +85,13 @@ class Rig:
         if self._lease is None or self._journal is None:
             raise UsageError(
                 "devices are changed under a lease, and with a journal", remedy=f"testbed lease take {self.lab.name}"
+            )
+        if self.access.read_only:
+            # The transport would refuse it, too; but then an entry of the journal would be left to undo.
+            raise UsageError(
+                "devices are only to be read",
+                where=self.lab.name,
+                remedy=f"leave --read-only and ${READ_ONLY_VARIABLE} out",
             )
         return LeasedChanges(self._journal, self._lease)
 
