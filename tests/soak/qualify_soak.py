@@ -2,8 +2,8 @@
 
     python -m tests.soak.qualify_soak --rounds 20 --seed 0
 
-Every round has a seed of its own. In the end no experiment has failed in any of them, and at most 5% of all verdicts are
-unknown. Exit code 1 where one failed, 3 where more is unknown, 4 when it could not be carried out. Flips are named.
+Every round has a seed of its own. In the end no experiment has failed in any of them, and at most 5% of all verdicts
+are unknown. Exit code 1 where one failed, 3 where more is unknown, 4 when it could not be carried out. Flips are named.
 """
 
 from __future__ import annotations

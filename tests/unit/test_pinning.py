@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from testbed.errors import ExitCode
+from testbed.pytest_plugin import pinning
+
+ROOT = Path(__file__).parents[2]
 
 TESTS = """
 import pytest
@@ -52,3 +58,10 @@ def test_what_is_no_list_ends_the_session(pytester: pytest.Pytester, listed: str
     done = pytester.runpytest_subprocess("--may-not-run", "list.txt")
     assert done.ret == ExitCode.USAGE
     assert words in done.stdout.str() + done.stderr.str()
+
+
+@pytest.mark.parametrize("node", sorted(pinning.read(ROOT / ".ci" / "may-not-run")))
+def test_every_test_of_cis_list_exists(node: str) -> None:
+    file, _, function = node.partition("[")[0].partition("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert function in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}

@@ -52,7 +52,10 @@ def test_an_experiment_beside_the_papers_figures(tmp_path: Path) -> None:
     assert any(" processors, " in fact for fact in told["facts"])
     assert any(fact.startswith("command: testbed qualify nic-transceiver") for fact in told["facts"])
     assert "nic-transceiver" in (tmp_path / "page.html").read_text()
-    assert "baseline, " in done.stderr, "progress"
+    assert "test_a_nics_own_transceiver_flaps" in done.stderr, "progress"
+    # What it counts is judged, and no rate: it needs no baseline.
+    assert "baseline, " not in done.stderr
+    assert any("no rates are judged" in fact for fact in told["facts"])
 
 
 def test_what_there_is_is_listed_and_nothing_runs(tmp_path: Path) -> None:
