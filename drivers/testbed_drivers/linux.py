@@ -6,27 +6,24 @@ From ip-link(8), ip-route(8) and ip-neighbour(8) of iproute2; ``flavors next-csi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.devices import NEVER_ON_HARDWARE, Access, Change, Changes, Does, Inverse, PortState, UsidRoute
 from testbed.lab.inventory import Device
 from testbed_drivers import iproute
 from testbed_drivers.iproute import GATEWAY, Neighbour
+from testbed_drivers.linux_work import SID_DEVICE, LinuxWork
 from testbed_drivers.ssh import Connection, Connections
-
-#: SIDs hang on this interface: one that never goes down, for its routes would go with it.
-SID_DEVICE: Final = "sid0"
-
 
 #: What undoes a step, and the command that makes it.
 Step = tuple[dict[str, Any], list[str]]
 
 
-class LinuxHost:
-    """A host: its ports and their counters."""
+class LinuxHost(LinuxWork):
+    """A host: its ports, their counters, its NIC's addresses, and what runs on it."""
 
-    capabilities = frozenset({"ports", "counters"})
+    capabilities = frozenset({"ports", "counters", "programs", "files", "nic"})
     verified_on = NEVER_ON_HARDWARE
 
     def __init__(self, device: Device, access: Access) -> None:
@@ -64,7 +61,7 @@ class LinuxHost:
         state = self.ports()[port]
         if state.up == up:
             return None
-        lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": []}
+        lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": [], "addresses": []}
         inverse = {"kind": "port", "port": name, "up": state.up, **lost}
         change = changes.begin(self.device, f"{port} {'up' if up else 'down'}", inverse)
         self._set(name, up=up, under=change)
@@ -77,6 +74,8 @@ class LinuxHost:
         if kind == "port":
             self._own_port(inverse["port"])
             self._set(inverse["port"], up=bool(inverse["up"]), under=under)
+            for address in inverse.get("addresses", ()):
+                self._write(iproute.address_add(address, inverse["port"]), under)
             for neighbour in inverse["neighbours"]:
                 self._write(iproute.neighbour_replace(Neighbour(*neighbour)), under)
             for route in inverse["routes"]:
@@ -92,7 +91,7 @@ class LinuxHost:
             # Exit code 1 of a name that is not there, which is what is wanted.
             if inverse["name"] in iproute.port_states(self._json("ip", "-j", "link", "show")):
                 self._write(["ip", "link", "delete", "dev", inverse["name"]], under)
-        else:
+        elif not self._undo_work(inverse, under):
             raise UsageError("this change is not one of this driver's", where=self.device.node, found=str(kind))
 
     def _undo_route(self, inverse: Inverse, under: Change) -> None:
@@ -117,7 +116,12 @@ class LinuxHost:
         routes = [route for route in routes if route.get("protocol") == "static"]
         for route in routes:
             iproute.raw_route("replace", route)
-        return {"routes": routes, "neighbours": [list(n) for n in self._neighbours() if n.port == name]}
+        addresses = [address for port, address in self._addresses() if port == name]
+        return {
+            "routes": routes,
+            "neighbours": [list(n) for n in self._neighbours() if n.port == name],
+            "addresses": addresses,
+        }
 
     def _own_port(self, name: str) -> None:
         if name not in self._names or name in self.device.management:
@@ -135,6 +139,20 @@ class LinuxHost:
     def _neighbours(self) -> list[Neighbour]:
         return iproute.neighbours(self._json("ip", "-j", "-6", "neigh", "show", "nud", "permanent"))
 
+    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
+        here = {(n.address, n.port): n.mac for n in self._neighbours()}
+        steps: list[Step] = []
+        for port, mac in peers.items():
+            self._own_port(port)
+            before = here.get((GATEWAY, port))
+            if before != mac:
+                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
+                steps.append((inverse, iproute.neighbour_replace(Neighbour(GATEWAY, port, mac))))
+        return steps
+
+    def _addresses(self) -> list[tuple[str, dict[str, Any]]]:
+        return iproute.addresses(self._json("ip", "-j", "-6", "address", "show", "scope", "global"))
+
     def _json(self, *argv: str) -> str:
         return self.connection.read(argv).stdout
 
@@ -145,7 +163,7 @@ class LinuxHost:
 class LinuxSwitch(LinuxHost):
     """A switch whose data plane is the kernel's: seg6local routes."""
 
-    capabilities = LinuxHost.capabilities | {"usids"}
+    capabilities = (LinuxHost.capabilities - {"nic"}) | {"usids", "reboot"}
 
     def usid_routes(self, block: str) -> Sequence[UsidRoute]:
         """What of the block the device has, whoever installed it; sorted."""
@@ -174,21 +192,9 @@ class LinuxSwitch(LinuxHost):
         return made
 
     def _sid_device_step(self) -> list[Step]:
-        if SID_DEVICE in iproute.port_states(self._json("ip", "-j", "link", "show")):
+        if self._has_sid_device():
             return []
-        make = ["ip", "link", "add", "name", SID_DEVICE, "up", "type", "dummy"]
-        return [({"kind": "interface", "name": SID_DEVICE}, make)]
-
-    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
-        here = {(n.address, n.port): n.mac for n in self._neighbours()}
-        steps: list[Step] = []
-        for port, mac in peers.items():
-            self._own_port(port)
-            before = here.get((GATEWAY, port))
-            if before != mac:
-                inverse = {"kind": "neighbour", "address": GATEWAY, "port": port, "before": before}
-                steps.append((inverse, iproute.neighbour_replace(Neighbour(GATEWAY, port, mac))))
-        return steps
+        return [({"kind": "interface", "name": SID_DEVICE}, iproute.sid_device_add(SID_DEVICE))]
 
     def _route_steps(self, block: str, routes: Sequence[UsidRoute]) -> list[Step]:
         rows = self._routes()
@@ -205,18 +211,6 @@ class LinuxSwitch(LinuxHost):
             argv = ["ip", "-6", "route", "del", prefix] if route is None else iproute.route_replace(route, SID_DEVICE)
             steps.append(({"kind": "route", "prefix": prefix, "before": before}, argv))
         return steps
-
-    def _restorable(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """The route that is there, which can be put back. Raises InfrastructureError for what could not be."""
-        if len(found) > 1:
-            raise InfrastructureError(
-                "several routes for one prefix cannot be put back, so they are not touched",
-                where=self.device.node,
-                found=f"{len(found)} for {found[0].get('dst')}",
-            )
-        for route in found:
-            iproute.raw_route("replace", route)
-        return found[0] if found else None
 
 
 def _differences(wanted: Sequence[UsidRoute], found: Sequence[UsidRoute]) -> list[str]:
