@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Network
 from typing import Any, Final, NamedTuple
 
@@ -103,6 +103,24 @@ def neighbours(text: str) -> list[Neighbour]:
     ]
 
 
+def addresses(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """(interface, address) of ``ip -j -6 address show``; an address as far as it is needed to put it back."""
+    return [
+        (row["ifname"], {key: info[key] for key in ("local", "prefixlen", "noprefixroute") if key in info})
+        for row in rows(text)
+        for info in row.get("addr_info", ())
+        # What a router's advertisement made comes again by itself; what a filter left out is empty.
+        if "local" in info and not info.get("dynamic")
+    ]
+
+
+def address_add(address: Mapping[str, Any], port: str) -> list[str]:
+    """The arguments that give an interface an address; one that is there is left as it is."""
+    flags = ["noprefixroute"] if address.get("noprefixroute") else []
+    where = ["dev", port, "nodad", *flags]
+    return ["ip", "-6", "address", "replace", f"{address['local']}/{address['prefixlen']}", *where]
+
+
 def usid_routes(found: Iterable[dict[str, Any]], block: str) -> list[UsidRoute]:
     """The routes of a block, sorted. One that does something else than uSIDs need is a forward to its interface."""
     wide = IPv6Network(block)
@@ -149,6 +167,11 @@ def route_replace(route: UsidRoute, sid_device: str) -> list[str]:
     if route.does is Does.UN:
         argv += ["flavors", "next-csid", "lblen", "32", "nflen", "16"]
     return [*argv, "dev", sid_device, "proto", "static"]
+
+
+def sid_device_add(name: str) -> list[str]:
+    """The arguments that make an interface for SIDs to hang on."""
+    return ["ip", "link", "add", "name", name, "up", "type", "dummy"]
 
 
 def neighbour_replace(neighbour: Neighbour) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from testbed.errors import InfrastructureError, UnsupportedError, UsageError
 from testbed.fabric.devices import NEVER_ON_HARDWARE, Access, Change, Changes, Does, Inverse, PortState, UsidRoute
@@ -17,26 +17,22 @@ from testbed_drivers import ethtool, iproute
 from testbed_drivers.iproute import GATEWAY, Neighbour
 from testbed_drivers.linux_frames import LinuxFrames
 from testbed_drivers.linux_readings import LinuxReadings
-from testbed_drivers.linux_reboot import LinuxReboot
 from testbed_drivers.linux_shows import LINUX_SHOWS
+from testbed_drivers.linux_work import SID_DEVICE, LinuxWork
 from testbed_drivers.perport import each_port
 from testbed_drivers.ssh import Connection, Connections
 from testbed_drivers.tables import require_same
-
-#: SIDs hang on this interface: one that never goes down, for its routes would go with it.
-SID_DEVICE: Final = "sid0"
-
 
 #: What undoes a step, and the command that makes it.
 Step = tuple[dict[str, Any], list[str]]
 
 
-class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
-    """A host: its ports, their counters, and all that its programs tell."""
+class LinuxHost(LinuxReadings, LinuxFrames, LinuxWork):
+    """A host: its ports, their counters, its NIC's addresses, all that its programs tell, and what runs on it."""
 
     capabilities = frozenset(
         {"ports", "counters", "lldp", "optics", "fec", "flow-control", "queues", "clock", "versions", "reboot"}
-        | {"frames"}
+        | {"frames", "programs", "files", "nic"}
     )
     verified_on = NEVER_ON_HARDWARE
     shows: Mapping[str, str] = LINUX_SHOWS
@@ -94,7 +90,7 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
         state = self._states()[port]
         if state.up == up:
             return None
-        lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": []}
+        lost = self._hanging_on(name) if not up else {"routes": [], "neighbours": [], "addresses": []}
         inverse = {"kind": "port", "port": name, "up": state.up, **lost}
         change = changes.begin(self.device, f"{port} {'up' if up else 'down'}", inverse)
         self._set(name, up=up, under=change)
@@ -107,6 +103,8 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
         if kind == "port":
             self._own_port(inverse["port"])
             self._set(inverse["port"], up=bool(inverse["up"]), under=under)
+            for address in inverse.get("addresses", ()):
+                self._write(iproute.address_add(address, inverse["port"]), under)
             for neighbour in inverse["neighbours"]:
                 self._write(iproute.neighbour_replace(Neighbour(*neighbour)), under)
             for route in inverse["routes"]:
@@ -118,13 +116,11 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
             self._undo_route(inverse, under)
         elif kind == "neighbour":
             self._undo_neighbour(inverse, under)
-        elif kind == "reboot":
-            self.version()  # What a restart took away is journalled by whoever set it; this was that it is away.
         elif kind == "interface":
             # Exit code 1 of a name that is not there, which is what is wanted.
             if inverse["name"] in iproute.port_states(self._json("ip", "-j", "link", "show")):
                 self._write(["ip", "link", "delete", "dev", inverse["name"]], under)
-        else:
+        elif not self._undo_work(inverse, under):
             raise UsageError("this change is not one of this driver's", where=self.device.node, found=str(kind))
 
     def _undo_route(self, inverse: Inverse, under: Change) -> None:
@@ -149,7 +145,12 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
         routes = [route for route in routes if route.get("protocol") == "static" and not self._comes_back(route)]
         for route in routes:
             iproute.raw_route("replace", route)
-        return {"routes": routes, "neighbours": [list(n) for n in self._neighbours() if n.port == name]}
+        addresses = [address for port, address in self._addresses() if port == name]
+        return {
+            "routes": routes,
+            "neighbours": [list(n) for n in self._neighbours() if n.port == name],
+            "addresses": addresses,
+        }
 
     @staticmethod
     def _comes_back(route: Mapping[str, Any]) -> bool:
@@ -173,6 +174,27 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
     def _neighbours(self) -> list[Neighbour]:
         return iproute.neighbours(self._json("ip", "-j", "-6", "neigh", "show", "nud", "permanent"))
 
+    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
+        here = {(n.address, n.port): n.mac for n in self._neighbours()}
+        steps: list[Step] = []
+        for port, mac in peers.items():
+            self._own_port(port)
+            gateway = self._gateway(mac)
+            before = here.get((gateway, port))
+            if before != mac:
+                inverse = {"kind": "neighbour", "address": gateway, "port": port, "before": before}
+                steps.append((inverse, iproute.neighbour_replace(Neighbour(gateway, port, mac))))
+        return steps
+
+    @staticmethod
+    def _gateway(mac: str) -> str:
+        """The address of whoever is at the other end; every link has the same here, since it is unnumbered."""
+        del mac
+        return GATEWAY
+
+    def _addresses(self) -> list[tuple[str, dict[str, Any]]]:
+        return iproute.addresses(self._json("ip", "-j", "-6", "address", "show", "scope", "global"))
+
     def _json(self, *argv: str) -> str:
         return self.connection.read(argv).stdout
 
@@ -183,7 +205,7 @@ class LinuxHost(LinuxReadings, LinuxReboot, LinuxFrames):
 class LinuxSwitch(LinuxHost):
     """A switch whose data plane is the kernel's: seg6local routes."""
 
-    capabilities = LinuxHost.capabilities | {"usids"}
+    capabilities = (LinuxHost.capabilities - {"nic"}) | {"usids"}
 
     def usid_routes(self, block: str) -> Sequence[UsidRoute]:
         """What of the block the device has, whoever installed it; sorted."""
@@ -212,28 +234,9 @@ class LinuxSwitch(LinuxHost):
         return made
 
     def _sid_device_step(self) -> list[Step]:
-        if SID_DEVICE in iproute.port_states(self._json("ip", "-j", "link", "show")):
+        if self._has_sid_device():
             return []
-        make = ["ip", "link", "add", "name", SID_DEVICE, "up", "type", "dummy"]
-        return [({"kind": "interface", "name": SID_DEVICE}, make)]
-
-    def _neighbour_steps(self, peers: Mapping[str, str]) -> list[Step]:
-        here = {(n.address, n.port): n.mac for n in self._neighbours()}
-        steps: list[Step] = []
-        for port, mac in peers.items():
-            self._own_port(port)
-            gateway = self._gateway(mac)
-            before = here.get((gateway, port))
-            if before != mac:
-                inverse = {"kind": "neighbour", "address": gateway, "port": port, "before": before}
-                steps.append((inverse, iproute.neighbour_replace(Neighbour(gateway, port, mac))))
-        return steps
-
-    @staticmethod
-    def _gateway(mac: str) -> str:
-        """The address of whoever is at the other end; every link has the same here, since it is unnumbered."""
-        del mac
-        return GATEWAY
+        return [({"kind": "interface", "name": SID_DEVICE}, iproute.sid_device_add(SID_DEVICE))]
 
     def _route_steps(self, block: str, routes: Sequence[UsidRoute], peers: Mapping[str, str]) -> list[Step]:
         del peers
@@ -252,14 +255,3 @@ class LinuxSwitch(LinuxHost):
             steps.append(({"kind": "route", "prefix": prefix, "before": before}, argv))
         return steps
 
-    def _restorable(self, found: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """The route that is there, which can be put back. Raises InfrastructureError for what could not be."""
-        if len(found) > 1:
-            raise InfrastructureError(
-                "several routes for one prefix cannot be put back, so they are not touched",
-                where=self.device.node,
-                found=f"{len(found)} for {found[0].get('dst')}",
-            )
-        for route in found:
-            iproute.raw_route("replace", route)
-        return found[0] if found else None

@@ -18,7 +18,11 @@ from testbed.cli.heal import look_after
 from testbed.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from testbed.experiment.scenario import Scenario
+    from testbed.fabric.netns.fabric import NetnsFabric
+    from testbed.fabric.rig.fabric import RigFabric
     from testbed.faults.catalogue import Faults
     from testbed.lab import Lab
     from testbed.live.exporter import Exporter
@@ -128,7 +132,6 @@ def _execute(
     from testbed.cli.terminal import Narrator
     from testbed.experiment.run_folder import RunFolder
     from testbed.experiment.scenario import run as carry_out
-    from testbed.fabric.netns.fabric import bring_up
     from testbed.faults.catalogue import Faults
 
     look_after()
@@ -136,7 +139,7 @@ def _execute(
     folder = RunFolder.plan(out, lab.name)
     began = time.monotonic()
     with narrator.progress() as progress:
-        fabric = bring_up(lab, progress=progress)
+        fabric = _bring_up(lab, progress)
     with fabric:
         topology = lab.topology
         narrator.step(
@@ -162,6 +165,17 @@ def _execute(
     else:
         narrator.summary(result, folder.page)
     raise SystemExit(int(_exit_code(result)))
+
+
+def _bring_up(lab: Lab, progress: Callable[[str, int, int], None]) -> NetnsFabric | RigFabric:
+    """The lab as namespaces, or the devices that it names."""
+    if lab.rig is None:
+        from testbed.fabric.netns import fabric as namespaces
+
+        return namespaces.bring_up(lab, progress=progress)
+    from testbed.fabric.rig import fabric as rig
+
+    return rig.bring_up(lab, progress=progress, purpose="testbed run")
 
 
 def _title(lab: Lab, faults: Faults, calls: int) -> str:

@@ -30,6 +30,7 @@ class Device(Section):
         jumps: the hosts on the way to it, the nearest to here first.
         ports: port of the fabric → what the device calls it.
         management: ports that are never touched.
+        reboot: the command that reboots it; None for its driver's own.
         known_hosts: file with its host key; None for the user's own.
     """
 
@@ -42,6 +43,7 @@ class Device(Section):
     jumps: tuple[Hop, ...] = ()
     ports: Mapping[str, str] = {}
     management: tuple[str, ...] = ()
+    reboot: tuple[str, ...] | None = None
     console: Console | None = None
     power: Power | None = None
     known_hosts: str | None = None
@@ -116,6 +118,7 @@ def _device(name: str, rig: Rig, node: str, about: RigNode) -> Device:
         jumps=hops,
         ports=about.ports,
         management=about.management,
+        reboot=about.reboot,
         console=about.console,
         power=about.power,
         known_hosts=rig.known_hosts,

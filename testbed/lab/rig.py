@@ -157,6 +157,10 @@ class Profile(Section):
         Mapping[str, DevicePort], Field(description="Port of the fabric → what the device calls it: the cable map.")
     ] = {}
     management: Annotated[tuple[DevicePort, ...], Field(strict=False, description="Ports that are never touched.")] = ()
+    reboot: Annotated[
+        Texts | None,
+        Field(min_length=1, max_length=64, description="The command that reboots it, `systemctl reboot` by default."),
+    ] = None
     console: Annotated[Console | None, Field(description="Its serial console.")] = None
     power: Annotated[Power | None, Field(description="What switches it off and on.")] = None
 

@@ -15,7 +15,7 @@ import pytest
 from testbed.pytest_plugin import recording
 
 if TYPE_CHECKING:
-    from testbed.fabric.netns.fabric import NetnsFabric
+    from testbed.fabric.protocols import Fabric
 
 #: Set on an item whose call failed.
 FAILED = pytest.StashKey[bool]()
@@ -27,14 +27,16 @@ _SNAP = 192
 
 
 @contextmanager
-def capturing(fabric: NetnsFabric, item: pytest.Item) -> Iterator[None]:
+def capturing(fabric: Fabric, item: pytest.Item) -> Iterator[None]:
     """Record every port of a fabric while a test runs, and keep that if it fails; nothing without the option."""
     folder = item.config.getoption("--pcap-on-failure")
     if folder is None:
         yield
         return
     from testbed.fabric.netns import capture
+    from testbed.fabric.netns.fabric import NetnsFabric
 
+    assert isinstance(fabric, NetnsFabric), "with a rig the option is refused"
     memory = os.memfd_create("capture", os.MFD_CLOEXEC)
     try:
         ports = capture.ports_of(fabric, list(fabric.lab.topology.nodes))
@@ -66,8 +68,11 @@ def pause(item: pytest.Item, report: pytest.TestReport) -> None:
     capture.suspend(in_=True)
     try:
         text = f"\n{report.longreprtext}\n\n{item.nodeid} failed. Its fabric is up:\n"
-        text += f"  testbed shell --fabric {fabric.name} {fabric.lab.topology.hosts[0]}\n"
-        text += f"  testbed status {fabric.name}\n"
+        if fabric.lab.rig is not None:
+            text += f"  the devices of {fabric.name}, by SSH; their lease is held as long\n"
+        else:
+            text += f"  testbed shell --fabric {fabric.name} {fabric.lab.topology.hosts[0]}\n"
+            text += f"  testbed status {fabric.name}\n"
         item.config.get_terminal_writer().write(text)
         with suppress(EOFError):  # Nobody is there to press Enter.
             input("Press Enter to go on. ")

@@ -41,8 +41,11 @@ def _fabric_pool(lab: Lab, pytestconfig: pytest.Config) -> Iterator[FabricPool]:
     logs = pytestconfig.getoption("--lab-logs")
     pool = FabricPool(lab, Path(logs).resolve() if logs else None)
     yield pool
-    pool.close()
     pytestconfig.stash[failure.LEFT_BEHIND] = pool.left_behind
+    try:
+        pool.close()
+    except BedError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

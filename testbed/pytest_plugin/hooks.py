@@ -105,7 +105,9 @@ def _check_options(config: pytest.Config) -> None:
         if config.getoption("--lab") != DEFAULT_LAB:
             from testbed.lab import Lab
 
-            Lab.load(config.getoption("--lab"))
+            lab = Lab.load(config.getoption("--lab"))
+            if lab.rig is not None:
+                _check_with_rig(config)
         if config.getoption("--may-not-run") is not None:
             file = Path(config.getoption("--may-not-run"))
             config.pluginmanager.register(pinning.Pins(file, pinning.read(file)), "testbed-pins")
@@ -116,6 +118,14 @@ def _check_options(config: pytest.Config) -> None:
             exporting.begin(config)
     except BedError as error:
         pytest.exit(str(error), returncode=error.exit_code)
+
+
+def _check_with_rig(config: pytest.Config) -> None:
+    """What a rig cannot be asked for. Raises UsageError."""
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError("a rig has one holder at a time, and each worker (-n) would be one: leave -n out")
+    if config.getoption("--pcap-on-failure") is not None:
+        raise pytest.UsageError("--pcap-on-failure records the ports of namespaces, and a rig has none: leave it out")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -75,7 +75,16 @@ class NetnsRig:
         kind, key = (self._host_key.with_name("host_key.pub")).read_text().split()[:2]
         with self._known.open("a") as file:
             file.write(f"unix:{self.socket(node)} {kind} {key}\n")
-        argv = [sys.executable, "-S", str(INETD), str(self.socket(node)), str(self.folder / "config"), self._sshd]
+        dark_s = f"{self.fabric.lab.reboot.cold.links_lost}"
+        argv = [
+            sys.executable,
+            "-S",
+            str(INETD),
+            str(self.socket(node)),
+            str(self.folder / "config"),
+            self._sshd,
+            dark_s,
+        ]
         # Its input never ends, as inetd.py's end would be.
         argv = ["sh", "-c", 'sleep 1000000 | "$@"', "sh", *argv]
         if ROOT:
@@ -92,6 +101,7 @@ class NetnsRig:
                 "address": f"unix:{self.socket(node)}",
                 "credential": "key",
                 "ports": {port.name: port.name for port in topology.ports(node)},
+                "reboot": ["dd", "if=/dev/zero", f"of={self.socket(node)}.reboot", "bs=1", "count=1"],
             }
             for node in topology.nodes
         }
@@ -109,6 +119,22 @@ class NetnsRig:
             node = self.fabric.switch(switch)
             node.run(["ip", "-6", "route", "flush", "table", "main", "proto", "static"])
             node.run(["ip", "-6", "neigh", "flush", "nud", "permanent"])
+
+    def processes(self, node: str, word: str) -> list[str]:
+        """Command lines on a device that a word is in."""
+        return [args for args in self._running(node).values() if word in args]
+
+    def cut(self, node: str) -> None:
+        """End every connection to a device's sshd."""
+        pids = [pid for pid, args in self._running(node).items() if args.startswith("sshd:")]
+        self.fabric.node(node).run(["kill", "-9", *pids])
+
+    def _running(self, node: str) -> dict[str, str]:
+        namespace = self.fabric.node(node)
+        here = namespace.run(["readlink", "/proc/self/ns/net"]).stdout.strip()[len("net:[") : -1]
+        listed = namespace.run(["ps", "-eo", "pid,netns,args", "-ww"]).stdout
+        lines = [line.split(None, 2) for line in listed.splitlines()]
+        return {pid: args for pid, where, args in lines if where == here and not args.startswith("ps ")}
 
     def log(self, node: str) -> str:
         """What a node's sshd said."""

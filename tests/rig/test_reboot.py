@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from testbed_drivers.linux import LinuxHost
-from testbed_drivers.ssh import CommandFailedError, DeviceSilentError
+from testbed_drivers.linux_reboot import LinuxReboot
+from testbed_drivers.ssh import CommandFailedError, Connections, DeviceSilentError
 
 from testbed.errors import UsageError
+from testbed.fabric.devices import Access
+from testbed.lab import inventory as about
 from tests.rig.changes import held
 from tests.rig.sshd import SshServer, require_sshd
 
@@ -20,10 +22,14 @@ pkill -9 sshd
 """
 
 
-class Device(LinuxHost):
+class Device(LinuxReboot):
     """Told to restart by a program of the test's, never by the machine's own."""
 
     reboot_command = ("/nowhere",)
+
+    def __init__(self, device: about.Device, access: Access) -> None:
+        self.device = device
+        self.connection = access.shared("ssh", lambda: Connections(guard=access.guard)).to(device)
 
 
 def device(server: SshServer, access: object, script: str) -> Device:

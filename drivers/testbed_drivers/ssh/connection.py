@@ -25,6 +25,7 @@ from testbed_drivers.ssh.errors import (
 from testbed_drivers.ssh.execution import Execution
 from testbed_drivers.ssh.limits import Deadline, Limits
 from testbed_drivers.ssh.secrets import SecretText, fetch
+from testbed_drivers.ssh.stream import Stream
 
 _BETWEEN_TRIES_S: Final = 0.2
 _SAID: Final = 2000
@@ -100,6 +101,36 @@ class Connection:
 
         Raises as :meth:`read` does, ReadOnlyError, and what the entry raises when the device is not ours any more.
         """
+        self._require_write(argv, under)
+        return self._run(argv, root=root, stdin=stdin, timeout_s=timeout_s, accept=accept, before=under.require_ours)
+
+    def converse(self, argv: Sequence[str], *, under: Change, root: bool = True) -> Stream:
+        """Start a command that goes on, to be talked to; it takes one of the sessions until it is closed.
+
+        Raises as :meth:`write` does; of an exit code nothing is said.
+        """
+        self._require_write(argv, under)
+        where = f"{self.device.node}: {' '.join(argv)[:_SAID]}"
+        if not self._sessions.acquire(timeout=self.limits.command_s):
+            raise DeviceSilentError(
+                f"{self.limits.sessions} commands are under way on it, and none ended in time", where=where
+            )
+        try:
+            by_sudo = root and self.device.credential.sudo
+            command = by_sudo_run(argv, self._password(), has_input=True) if by_sudo else Privileged(tuple(argv))
+            stream = Stream(self._channel(where), command, where, self._sessions.release)
+        except BaseException:
+            self._sessions.release()
+            raise
+        try:
+            under.require_ours()
+            stream.begin(self.limits)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _require_write(self, argv: Sequence[str], under: Change) -> None:
         if self.read_only:
             raise ReadOnlyError(
                 "devices are only to be read, and this would change one",
@@ -109,7 +140,6 @@ class Connection:
             )
         if under.node != self.device.node:
             raise UsageError("this change is journalled for another device", where=self.device.node, found=under.node)
-        return self._run(argv, root=root, stdin=stdin, timeout_s=timeout_s, accept=accept, before=under.require_ours)
 
     def wait_back(self, timeout_s: float) -> None:
         """Wait until the device accepts a login again, as after a reboot.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Final, Self, TypeVar
+from typing import Self
 
 from testbed.addressing import AddressPlan
 from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, UsageError
@@ -21,12 +20,11 @@ from testbed.fabric.devices import (
 )
 from testbed.fabric.rig import drivers
 from testbed.fabric.rig.plan import switch_routes
+from testbed.fabric.rig.together import all_of, each
+from testbed.fabric.rig.together import told as _told
 from testbed.lab import Lab, Link
 from testbed.lab.inventory import Device, devices
-from testbed.leases import HeldLease, Journal
-
-T = TypeVar("T")
-_AT_ONCE: Final = 64
+from testbed.leases import HeldLease, Journal, OpenChange
 
 
 class LeasedChanges:
@@ -100,6 +98,12 @@ class Rig:
         """The journal under this run's lease. Raises UsageError without one."""
         return self._changes
 
+    def undo(self, change: Change) -> None:
+        """Undo one change of this run. Raises as the device's driver does; the entry then stays."""
+        assert isinstance(change, OpenChange), "every change of a rig is one of its journal"
+        self.drivers[change.node].undo(change.entry.inverse, change)
+        change.undone()
+
     def unreachable(self) -> dict[str, str]:
         """Node → why it does not answer: a rig with such nodes is not handed out."""
         said = self._each(self.devices, lambda node: self.drivers[node].version())
@@ -110,7 +114,7 @@ class Rig:
 
         What a device's driver cannot tell is told as such, never passed over.
         """
-        found = self._each(self.devices, self._check_node)
+        found = self._each(self.devices, self.check_node)
         lines = []
         for node, value in found.items():
             lines += (
@@ -118,7 +122,8 @@ class Rig:
             )
         return lines
 
-    def _check_node(self, node: str) -> list[str]:
+    def check_node(self, node: str) -> list[str]:
+        """The same of one device. Raises as its driver does."""
         made, wrong = self.drivers[node], []
         if isinstance(made, LinkControl):
             for port, state in made.ports().items():
@@ -144,27 +149,32 @@ class Rig:
     def provision(self) -> None:
         """Have every switch's uSID table be the plan's, read back from each; what was there is journalled first.
 
-        Raises UnsupportedError where a driver cannot, before anything is changed; InfrastructureError naming every
-        device that failed. What was changed until then is in the journal, and undone by :meth:`put_back`.
+        Raises UsageError without a lease; UnsupportedError where a driver cannot, before anything is changed;
+        InfrastructureError naming every device that failed. What was changed until then is in the journal, and undone
+        by :meth:`put_back`.
         """
-        changes, topology = self._changes, self.lab.topology
+        topology = self.lab.topology
+        assert self._changes
         unable = [node for node in topology.switches if not isinstance(self.drivers[node], UsidRoutes)]
         if unable:
             found = ", ".join(f"{node} ({self.devices[node].driver})" for node in unable[:10])
             raise UnsupportedError("these devices cannot be given uSID tables", found=found)
-        macs = self._macs()
+        macs = self._macs(self.devices)
+        self._all(topology.switches, lambda node: self._install(node, macs), "the uSID tables could not be installed")
 
-        def install(node: str) -> None:
-            made = self.drivers[node]
-            assert isinstance(made, UsidRoutes)
-            device = self.devices[node]
-            peers = {device.device_port(port.name): macs[str(topology.peer(port))] for port in topology.ports(node)}
-            made.install(str(self.addresses.block), switch_routes(self.lab, self.addresses, device), peers, changes)
+    def install(self, switch: str) -> None:
+        """The same of one switch, as after a reboot. Raises InfrastructureError."""
+        topology = self.lab.topology
+        self._install(switch, self._macs({topology.peer(port).node for port in topology.ports(switch)}))
 
-        self._all(topology.switches, install, "the uSID tables could not be installed")
+    def _install(self, node: str, macs: Mapping[str, str]) -> None:
+        made, device, topology = self.drivers[node], self.devices[node], self.lab.topology
+        assert isinstance(made, UsidRoutes)
+        peers = {device.device_port(port.name): macs[str(topology.peer(port))] for port in topology.ports(node)}
+        made.install(str(self.addresses.block), switch_routes(self.lab, self.addresses, device), peers, self._changes)
 
-    def _macs(self) -> dict[str, str]:
-        """Port → MAC address, of every port of the fabric."""
+    def _macs(self, nodes: Iterable[str]) -> dict[str, str]:
+        """Port → MAC address, of every port of these devices."""
         macs: dict[str, str] = {}
 
         def ask(node: str) -> None:
@@ -173,7 +183,7 @@ class Rig:
                 raise UnsupportedError("the addresses of its ports are unknown", where=node, found=made.device.driver)
             macs.update({f"{node}:{port}": state.mac for port, state in made.ports().items()})
 
-        self._all(self.devices, ask, "the ports could not be read")
+        self._all(nodes, ask, "the ports could not be read")
         return macs
 
     def set_link(self, link: Link, *, up: bool) -> None:
@@ -201,24 +211,9 @@ class Rig:
             )
 
     def _all(self, nodes: Iterable[str], work: Callable[[str], object], failed: str) -> None:
-        wrong = {node: value for node, value in self._each(nodes, work).items() if isinstance(value, Exception)}
-        if wrong:
-            found = "; ".join(f"{node}: {_told(error)}" for node, error in wrong.items())
-            raise InfrastructureError(failed, where=self.lab.name, found=found[:4000])
+        all_of(nodes, work, failed, self.lab.name)
 
-    @staticmethod
-    def _each(nodes: Iterable[str], work: Callable[[str], T]) -> dict[str, T | Exception]:
-        """Do something with every device, all at once."""
-        wanted = list(nodes)
-
-        def one(node: str) -> T | Exception:
-            try:
-                return work(node)
-            except BedError as error:
-                return error
-
-        with ThreadPoolExecutor(max_workers=max(1, min(_AT_ONCE, len(wanted)))) as pool:
-            return dict(zip(wanted, pool.map(one, wanted), strict=True))
+    _each = staticmethod(each)
 
 
 def undo_all(journal: Journal, lease: HeldLease, rig: str, access: Access) -> list[str]:
@@ -240,9 +235,3 @@ def undo_all(journal: Journal, lease: HeldLease, rig: str, access: Access) -> li
         else:
             change.undone()
     return list(remains.values())
-
-
-def _told(error: object) -> str:
-    if not isinstance(error, BedError):
-        return str(error)
-    return f"{error.message} ({error.found})" if error.found else error.message
