@@ -254,4 +254,3 @@ class LinuxSwitch(LinuxHost):
             argv = ["ip", "-6", "route", "del", prefix] if route is None else iproute.route_replace(route, SID_DEVICE)
             steps.append(({"kind": "route", "prefix": prefix, "before": before}, argv))
         return steps
-

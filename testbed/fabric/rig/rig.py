@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Self
 
 from testbed.addressing import AddressPlan
-from testbed.errors import BedError, InfrastructureError, UnhealedError, UnsupportedError, UsageError
+from testbed.errors import BedError, UnhealedError, UnsupportedError, UsageError
 from testbed.fabric.devices import (
     READ_ONLY_VARIABLE,
     Access,
