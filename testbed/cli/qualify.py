@@ -103,14 +103,15 @@ def _facts(session: Session, scales: dict[str, float], repetitions: int, seed: i
     from testbed.measure.provenance import machine_here, versions_here
 
     versions, machine = versions_here(), machine_here()
-    seeds = f"seed {seed}" if repetitions == 1 else f"seeds {seed} to {seed + repetitions - 1}"
+    once = repetitions == 1
+    how_often = f"once, seed {seed}" if once else f"{repetitions} times, seeds {seed} to {seed + repetitions - 1}"
     memory = machine.memory_bytes / (1 << 30)
     facts = [
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, in {took_s / 60:.1f} minutes",
         f"testbed {versions.testbed}, Python {versions.python}, Linux {versions.kernel}",
         f"{machine.model}, {machine.cpus} processors, {memory:.1f} GiB",
         f"command: {shlex.join(['testbed', *sys.argv[1:]])}",
-        f"{repetitions} repetitions, {seeds}, order drawn anew for each; ranges are of all repetitions",
+        f"{how_often}, in an order drawn anew each time" + ("" if once else "; ranges are of all repetitions"),
     ]
     for lab, scale in scales.items():
         drift = session.drift(lab) or "baselines before and after agree"
