@@ -30,6 +30,7 @@ from tests.bench import (
     prober,
     probes,
     relay,
+    rig_check,
     start,
     transfers,
 )
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Options], Section]] = {
     "transfers": transfers.measure,
     "prober": prober.measure,
     "relay": relay.measure,
+    "rig-check": rig_check.measure,
     "start": start.measure,
     "first-result": first_result.measure,
 }
