@@ -31,6 +31,7 @@ from tests.bench import (
     probes,
     relay,
     reports,
+    rig_check,
     start,
     transfers,
 )
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Options], Section]] = {
     "prober": prober.measure,
     "relay": relay.measure,
     "reports": reports.measure,
+    "rig-check": rig_check.measure,
     "start": start.measure,
     "first-result": first_result.measure,
 }

@@ -88,3 +88,17 @@ def test_an_option_that_names_no_level_ends_the_session_at_once(pytester: pytest
     done = pytester.runpytest_subprocess("--allow", "rebot", *QUICK, timeout=60)
     assert done.ret == 2
     assert "nearest:  reboot" in done.stdout.str() + done.stderr.str()
+
+
+def test_read_only_binds_the_run_and_every_process_it_starts(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import subprocess, sys
+
+        def test_it_is_bound():
+            ask = "from testbed.fabric.devices import Access; print(Access().read_only)"
+            assert subprocess.check_output([sys.executable, "-c", ask], text=True).strip() == "True"
+        """
+    )
+    pytester.runpytest_subprocess("--read-only", *QUICK, timeout=60).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*QUICK, timeout=60).assert_outcomes(failed=1)
