@@ -36,8 +36,8 @@ def measure(options: Options) -> Section:
         figures.append(Figure(what, "s", _DEFINITIONS[what], (lap["s"],), limit, (share,)))
         figures.append(Figure(f"{what}: processor", "s", "of all processes together", (lap["cpu_s"],)))
     for what, page in found["pages"].items():
-        limit = None if what == _SENT else Limit("<=", _BYTES / 1000)
-        figures.append(Figure(f"{what}: page", "kB", "its HTML", (page["bytes"] / 1000,), limit))
+        most = None if what == _SENT else Limit("<=", _BYTES / 1000)
+        figures.append(Figure(f"{what}: page", "kB", "its HTML", (page["bytes"] / 1000,), most))
         figures.append(
             Figure(
                 f"{what}: usable",
