@@ -18,7 +18,7 @@ from testbed.voice.client.signal import RECOGNISED, Ear, tones
 from testbed.voice.media.opus import FRAME_BYTES
 from tests.netns.voice import chromium
 from tests.netns.voice.calls import PUBLIC, TransceiverProcess, ask, kill_whole, program, scene
-from tests.netns.voice.within import isolated, not_run
+from tests.netns.voice.within import isolated, undecided
 from tests.netns.waiting import wait_until
 from tests.soak.voice_recovery import BY_STORE, BY_STUN, DOWN, MachineError, Recovery, recoveries
 
@@ -109,7 +109,7 @@ def recovered(tmp_path: Path, *, store: bool) -> Recovery:
     try:
         (found,) = recoveries(tmp_path, 1, store=store)
     except MachineError as error:
-        not_run(f"this machine took {error}")
+        undecided(f"this machine took {error}")
     return found
 
 

@@ -18,15 +18,11 @@ from testbed.voice.rtplog import Heard, Step, Way
 from tests.netns.voice.calls import ADDRESS6, BETWEEN, PUBLIC, TransceiverProcess, finish, kill_whole, scene
 from tests.netns.voice.forwarder import Forwarder, losing, rtp
 from tests.netns.voice.relays import RelayProcess, free
-from tests.netns.voice.within import isolated, not_run
+from tests.netns.voice.within import ask_the_machine, isolated
 from tests.netns.waiting import wait_until
 
 #: What is heard depends on getting the time for it. Each runs in a user namespace of its own, whoever starts it.
 pytestmark = [pytest.mark.alone, pytest.mark.once]
-
-
-#: With so much made up of what is heard, though every packet came, programs did not get to play it.
-_STARVED = 0.3
 
 
 def good(found: dict[str, Any]) -> dict[str, Any]:
@@ -34,10 +30,8 @@ def good(found: dict[str, Any]) -> dict[str, Any]:
     call: dict[str, Any] = found["calls"][0]
     assert call["ended"] == "here", call
     assert call["compared"] >= 50, call
-    frames = call["frames"]
-    made_up = (frames["concealed"] + frames["inserted"]) / max(sum(frames.values()), 1)
-    if call["matched"] < RECOGNISED and made_up > _STARVED and call["received"] == call["expected"]:
-        not_run(f"nothing was lost, and yet {made_up:.0%} of what was heard was made up: programs had no processor")
+    if call["matched"] < RECOGNISED and call["received"] == call["expected"]:
+        ask_the_machine(f"nothing was lost, and {call['matched']:.0%} of what was heard is as it was said")
     assert call["matched"] >= RECOGNISED, call
     assert call["messages_returned"] >= 5, call
     return call

@@ -12,17 +12,30 @@ from typing import NoReturn
 
 import pytest
 
+from testbed.pressure import PressureReading
+from testbed.pytest_plugin import unknown
 from tests.netns.voice.calls import WITHIN, make_network, no_namespaces
 from tests.netns.voice.relays import ROOT, environment
 
-#: What a body ends with that could not look at what it is for.
-NOT_RUN = 77
+#: What a body ends with that the machine kept from deciding.
+UNDECIDED = 77
+#: A machine on which somebody waited for a processor for more of the time than this plays no audio in time.
+_WAITED_MOST = 0.5
+_BEGAN = PressureReading.take()
 
 
-def not_run(why: str) -> NoReturn:
-    """End a body without a verdict."""
-    print(f"not run: {why}", file=sys.stderr)
-    sys.exit(NOT_RUN)
+def undecided(why: str) -> NoReturn:
+    """End a body without a verdict: the machine was in the way."""
+    print(why, file=sys.stderr)
+    sys.exit(UNDECIDED)
+
+
+def ask_the_machine(what: str) -> None:
+    """End a body without a verdict where somebody has waited for a processor most of the time since it began."""
+    pressure = PressureReading.take().since(_BEGAN)
+    waited = (pressure.cpu_some_s or 0.0) / pressure.elapsed_s
+    if waited > _WAITED_MOST:
+        undecided(f"{what}; but somebody waited for a processor for {waited:.0%} of the time")
 
 
 def isolated(body: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -39,8 +52,8 @@ def isolated(body: Callable[[Path], None]) -> Callable[[Path], None]:
         )
         logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in sorted(tmp_path.glob("*.log")))
         print(run.stdout, end="")
-        if run.returncode == NOT_RUN:
-            pytest.skip(run.stderr.splitlines()[-1])
+        if run.returncode == UNDECIDED:
+            unknown(run.stderr.splitlines()[-1])
         assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-6000:]}\n{logs}"
 
     return test
