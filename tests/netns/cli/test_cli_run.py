@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -168,8 +167,9 @@ def test_calls_are_put_on_it_and_told_by_direction_and_plane(lab: Path) -> None:
     assert result.command[-6:-2] == ("--calls", "1", "--path", "hashed")
     told = [line.split() for line in done.stdout.splitlines()]
     assert {words[1] for words in told if words[1:2] in (["up"], ["down"])} == {"up", "down"}
-    # Which plane one call's flows are hashed to is up to its ports.
-    assert re.search(r"packets that came in at h0: plane \d", done.stdout), done.stdout
+    # Which planes one call's flows are hashed to is up to their ports: each direction's are on some.
+    sent = [int(words[1]) for words in told if words[:1] in (["0"], ["1"]) and words[1].isdigit()]
+    assert sum(sent) > 100, done.stdout
     assert "call 0" in (folder / "index.html").read_text()
 
 

@@ -63,6 +63,7 @@ def test_a_real_prometheus_scrapes_a_run_and_its_queries_answer(
     flows, transfers = traffic.probes(rate=400), traffic.mrc("permutation", message=16 * 1024)
     target = exporter.url.removeprefix("http://").removesuffix("/metrics")
     lost = 'sum(mrc_testbed_plane_lost_packets_total{workload="probes"})'
+    down, in_force = 'mrc_testbed_faults_active{kind="link down"}', "sum(mrc_testbed_faults_active) or vector(0)"
     # Tests before this one, in the same process, may have left faults behind on purpose.
     before = LIVE.faults_by_kind()
     with prometheus(tmp_path, target, interval="500ms") as server:
@@ -70,15 +71,13 @@ def test_a_real_prometheus_scrapes_a_run_and_its_queries_answer(
             cut.wait("carrier lost")
             server.until(lambda: server.value(lost) > 0, "packets of the dead link are counted as lost")
             server.until(
-                lambda: server.value('mrc_testbed_faults_active{kind="link down"}') == before["link down"] + 1,
+                lambda: server.value(down) == before["link down"] + 1,
                 "the fault is told",
             )
             good = 'min(rate(mrc_testbed_plane_goodput_bytes_total{workload="probes"}[5s]))'
             server.until(lambda: server.value(good) > 0, "each plane has goodput")
         exporter.failovers("tiny", measure(fabric.lab, flows, [cut]).figures)
-        server.until(
-            lambda: server.value("sum(mrc_testbed_faults_active) or vector(0)") == before.total(), "it has healed"
-        )
+        server.until(lambda: server.value(in_force) == before.total(), "it has healed")
         with transfers.running():
             server.until(lambda: server.value('sum(mrc_testbed_evs{state="good"})') > 0, "EV states are told")
             server.until(lambda: server.value("mrc_testbed_workloads") == 1, "the transfers are told")
