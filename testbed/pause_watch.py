@@ -32,7 +32,7 @@ def watch(processor: int) -> None:
     records = 0
     while records < MOST_RECORDS:
         queued, asleep = _queued_ns(file), time.monotonic_ns()
-        time.sleep(PERIOD_NS * 1e-9)
+        time.sleep(PERIOD_NS * 1e-9)  # How late it ends is what is measured.
         woken = time.monotonic_ns()
         late = woken - asleep - PERIOD_NS
         if late < LEAST_NS:

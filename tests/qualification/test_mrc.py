@@ -60,8 +60,11 @@ def steady(flows: MrcTransfers, begin_ns: int, end_ns: int) -> npt.NDArray[np.fl
 
 
 def assert_held(flows: MrcTransfers, steps: npt.NDArray[np.float64], rate: float) -> None:
-    """Each window at 95% of a rate; unknown where it is not and an endpoint had no time to spare."""
-    held = bool((steps >= 0.95).all())
+    """Each window within 95% and 102% of a rate; unknown where not and an endpoint had no time to spare.
+
+    What is held up in one window comes in another.
+    """
+    held = bool(((steps >= 0.95) & (steps <= 1.02)).all())
     if not held and overworked(flows):
         unknown(f"of {rate:.4g} bit/s: {steps}; but {overworked(flows)}")
     assert held, f"of {rate:.4g} bit/s: {steps}"
@@ -129,7 +132,8 @@ def test_t1_reboots_fail_no_message(
     assert again <= 0.05 * measured.value("lost"), f"{again} packets that had arrived were sent again"
     if decide < REBOOTS:
         unknown(f"beside {len(reboots) - decide} of {len(reboots)} reboots the machine's processors stood still")
-    for name in ("failover", "detect"):
+    # Detection first: it hangs on no window of goodput, so an endpoint without time to spare excuses no late one.
+    for name in ("detect", "failover"):
         every = [figure.value for figure in measured.figures if figure.name == name]
         assert len(every) == len(reboots)
         found = [value for value, reboot in zip(every, reboots, strict=True) if calm_beside(flows, reboot, LIMIT_S)]
@@ -137,7 +141,7 @@ def test_t1_reboots_fail_no_message(
         assert len(times) == REBOOTS, f"{name} is unknown in {REBOOTS - len(times)} of {REBOOTS}"
         p95 = times[math.ceil(0.95 * REBOOTS) - 1]
         shown.told(f"{name}, 95% of {REBOOTS} reboots", p95, "s")
-        if p95 > LIMIT_S and overworked(flows):
+        if name == "failover" and p95 > LIMIT_S and overworked(flows):
             unknown(f"{name}: {times}; but {overworked(flows)}")
         assert p95 <= LIMIT_S, f"{name}: {times}"
 
@@ -169,7 +173,10 @@ def test_a_t0_down_costs_one_plane(
     if failovers[-1] > LIMIT_S and overworked(flows):
         unknown(f"failover {failovers[-1]:g} s; but {overworked(flows)}")
     assert failovers[-1] <= LIMIT_S
-    assert measured.value("restore") <= 0.5
+    restored = measured.value("restore")
+    if restored > 0.5 and overworked(flows):
+        unknown(f"restored in {restored:g} s; but {overworked(flows)}")
+    assert restored <= 0.5
     (outage,) = reboot.outages()
     all_planes = header_limited(fabric.lab, measured)
     left = all_planes * surviving_capacity(flows, [outage]) / surviving_capacity(flows, [])
@@ -178,7 +185,6 @@ def test_a_t0_down_costs_one_plane(
     steps = steady(flows, settled, outage.end_lo) / left
     show_steps(shown, steps, "the planes that are left")
     assert_held(flows, steps, left)
-    assert (steps <= 1.02).all(), f"of {left:.4g} bit/s: {steps}"
 
 
 @pytest.mark.requires("gray-loss")

@@ -49,8 +49,9 @@ def test_a_time_in_which_nothing_ran_is_noted() -> None:
         os.kill(process, signal.SIGSTOP)
         time.sleep(0.05)
         os.kill(process, signal.SIGCONT)
-        ended = time.time_ns()
         until(lambda: bool((watched(watch)["length_ns"] > 40 * MS).any()), "a pause of more than 40 ms")
+        # It goes on when the kernel lets it, not when it is told to.
+        ended = time.time_ns()
         (pause, *_) = [row for row in watched(watch) if row["length_ns"] > 40 * MS]
     assert began <= pause["end_ns"] - pause["length_ns"] + 2 * MS
     assert pause["length_ns"] <= ended - began + 5 * MS
