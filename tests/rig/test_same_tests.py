@@ -137,7 +137,7 @@ def verdicts(folder: Path, lab: Path) -> dict[str, str]:
     """What pytest says of each test in a folder on a lab: passed, failed, not run, or unknown with the reason."""
     report = folder / "report.xml"
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={folder}"]
-    argv += [f"--junitxml={report}", "--lab", str(lab), str(folder)]
+    argv += [f"--junitxml={report}", "--allow", "reboot", "--lab", str(lab), str(folder)]
     done = subprocess.run(argv, cwd=folder, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True)
     print(done.stdout[-8000:], done.stderr[-4000:])
     found: dict[str, str] = {}

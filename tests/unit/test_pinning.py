@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -63,5 +63,6 @@ def test_what_is_no_list_ends_the_session(pytester: pytest.Pytester, listed: str
 @pytest.mark.parametrize("node", sorted(pinning.read(ROOT / ".ci" / "may-not-run")))
 def test_every_test_of_cis_list_exists(node: str) -> None:
     file, _, function = node.partition("[")[0].partition("::")
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    assert function in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+    # By the module itself: some tests come from elsewhere by `import *`, as the conformance kit's do.
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    assert callable(getattr(module, function, None))

@@ -166,7 +166,8 @@ def test_calls_outlive_relay_store_and_a_paused_transceiver(voices: NetnsFabric)
         heard_lately(calls)
     measured = measure_voice(voices.lab, calls, [killed, gone, paused, again])
     assert_whole(measured, 2)
-    assert measured.value("silence_longest", "down") >= 0.5
+    # Paused for half a second, of which the playout of a client bridges what it holds back.
+    assert measured.value("silence_longest", "down") >= 0.4
 
 
 @pytest.mark.once
