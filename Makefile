@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # `make run LAB=laptop` sends path probes in place of calls; RUN_ARGS are any of `testbed run`.
 LAB ?= voice
 RUN_ARGS ?= $(if $(filter voice,$(LAB)),--calls 4)
-SOAK ?= kill mrc schedule prober voice qualify
+SOAK ?= kill mrc schedule prober voice qualify rig
 # Two workers at once, a file of tests at a time; `make test PYTEST_ARGS="-n 0"` runs all in one process.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev ## Style, types, and which module may import which
 bench: $(VENV)/.test ## Benchmarks, as ratios from one run
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, mrc, schedule, prober, voice, qualify, or all
+soak: $(VENV)/.test ## The long runs that CI does a part of: SOAK=kill, mrc, schedule, prober, voice, qualify, rig, or all
 	set -e; for each in $(SOAK); do $(BIN)/python -m tests.soak.$${each}_soak $(SOAK_ARGS); done
 
 fuzz: $(VENV)/.fuzz ## Hostile packets, steered by coverage; what is new goes into the corpus

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of orders and workloads; one more each repetition."
 )
+@click.option("--allow", metavar="LEVEL", help="As of pytest, on a rig: traffic, link, reboot or power (traffic).")
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, too.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it there as a page.")
@@ -37,6 +38,7 @@ def qualify(
     quick: bool,
     repeat: int | None,
     seed: int,
+    allow: str | None,
     only_list: bool,
     markdown: Path | None,
     html: Path | None,
@@ -46,9 +48,11 @@ def qualify(
 
     Exit codes: 0 pass, 1 fail, 2 usage, 3 unknown, 4 infrastructure, 6 nothing ran.
     """
+    from testbed.faults.permitted import parsed
     from testbed.lab import Lab
     from testbed.qualify import experiments, page, running, table, verdicts
 
+    options = () if allow is None else ("--allow", str(parsed(allow)))
     asked = experiments.chosen(experiments.load(), names, quick=quick)
     if only_list:
         _list(asked, as_json)
@@ -67,7 +71,7 @@ def qualify(
     def tell(line: str) -> None:
         errors.print(f"{time.monotonic() - began:6.0f} s  {line}")
 
-    session = running.run(asked, lab=lab, repetitions=repetitions, seed=seed, tell=tell)
+    session = running.run(asked, lab=lab, repetitions=repetitions, seed=seed, options=options, tell=tell)
     found = verdicts.rows(asked, session, scales, lab)
     facts = _facts(session, scales, repetitions, seed, time.monotonic() - began)
     if markdown is not None:

@@ -45,7 +45,7 @@ def connected(
 ) -> Connection:
     """Both halves of a queue pair that fits ``remote``; ``denied``: the EVs that a controller forbids."""
     peer = qp.peer
-    evs = EvSet(peer.evs, peer.planes, settings.evs, seed=seed, qp=qp.index)
+    evs = EvSet(peer.evs, peer.planes, settings.evs, seed=seed, qp=qp.index, told=peer.reverse.heard_of)
     requester = Requester(
         qp.index, remote.qpn, qp.attributes.psn, remote.mpr, settings, evs, peer.destination, peer.planes
     )

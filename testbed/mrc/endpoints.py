@@ -113,7 +113,10 @@ class Endpoints:
             answers = self._rows(len(requests), RESPONSE, 0, qp.index, connection.dqp)
             for name in ("op", "psn", "stamp"):
                 answers[name] = requests[name]
-            self.out.append(along(qp.peer.reply_paths(now_ns), answers))
+            # Each by the way it came, too: an answer that is lost elsewhere would say that this path is bad.
+            for n, ev in enumerate(requests["ev"].tolist()):
+                ways = qp.peer.probed_paths(now_ns, (ev,), everywhere=False)
+                self.out.append(along(ways, answers[n : n + 1]))
             updates = requests[requests["op"] == PORT_STATUS_UPDATE]
             for number, mask, plane in zip(
                 updates["psn"].tolist(), updates["port_mask"].tolist(), updates["plane"].tolist(), strict=True
@@ -142,6 +145,7 @@ class Endpoints:
             peer.reverse.on_probe_answer(asked.index, now_ns)
         elif asked.qp.connection is not None:
             asked.qp.connection.evs.on_probe_answer(asked.index, now_ns)
+            asked.qp.connection.requester.path_back(now_ns)
 
     def _forget(self, now_ns: int) -> None:
         overdue = []

@@ -214,7 +214,7 @@ class Engine:
         for qp, connection, rows in self._sorted(received.probes, now_ns):
             if qp.state is not State.ERROR or connection.responder.error is not None:
                 connection.responder.on_probe(rows)
-                qp.probed = True
+                qp.probed.update(rows["ev"].tolist())
                 self._answer(qp)
         for qp, connection, rows in self._sorted(received.endpoints, now_ns):
             if self._endpoints.received(qp, connection, rows, now_ns):
@@ -230,6 +230,7 @@ class Engine:
             if qp.state is State.ERROR and connection.responder.error is None:
                 self._totals["mrc_refused_in_error"] += len(rows)
                 continue
+            qp.came_by = int(rows["ev"][-1])
             taken = connection.responder.accept(rows)
             placed.append(rows if taken.all() else rows[taken])
             touched.append((qp, connection))
@@ -293,8 +294,11 @@ class Engine:
             qp.answering = False
             if qp.connection is not None:
                 sacks, nacks, acks = qp.connection.responder.outbox(now_ns)
-                paths = qp.peer.reply_paths(now_ns, everywhere=qp.probed)
-                qp.probed = False
+                if qp.probed:
+                    paths = qp.peer.probed_paths(now_ns, qp.probed, everywhere=True)
+                    qp.probed.clear()
+                else:
+                    paths = qp.peer.reply_paths(now_ns, qp.came_by)
                 for rows, parts in ((nacks, outbox.nacks), (sacks, outbox.sacks), (acks, outbox.acks)):
                     if len(rows):
                         parts.append(along(paths, rows))

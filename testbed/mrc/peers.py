@@ -70,19 +70,33 @@ class Peer:
         self.announcement: Announcement | None = None
         self.denied: set[int] = set()
         self._guard_ns = settings.reorder_floor_ns
+        self._live = np.unique(planes).tolist()
         self._down = 0
         self._local_down = 0
         self._changed_ns: int | None = None
         self._last_update: int | None = None
 
-    def reply_paths(self, now_ns: int, *, everywhere: bool = False) -> Indices:
-        """Paths for an answer: one for all its rows, so that none overtakes another; none without a live plane.
+    def reply_paths(self, now_ns: int, came_by: int | None = None) -> Indices:
+        """The path of an answer: one for all its rows, so that none overtakes another; none without a live plane.
 
-        With ``everywhere``, one on each live plane: whoever sends reliability probes may hear on only one of them.
+        ``came_by``: the EV by which the last of what is answered came; the answer takes the same, if it may.
         """
-        down = self._down | self._local_down
-        live = sum(not down >> plane & 1 for plane in np.unique(self.planes).tolist()) if everywhere else 1
-        return self.reverse.choose(live, now_ns) + self.first_path
+        way = None if came_by is None else self.reverse.same_as(came_by)
+        if way is None:
+            return self.reverse.choose(1, now_ns) + self.first_path
+        return np.array([way + self.first_path], np.int64)
+
+    def probed_paths(self, now_ns: int, probed: Collection[int], *, everywhere: bool) -> Indices:
+        """The paths of an answer to probes: those by which they came, whatever is known of these, and another.
+
+        Args:
+            now_ns: now.
+            probed: EVs by which they came.
+            everywhere: another on each live plane: whoever sends reliability probes may hear on only one of them.
+        """
+        ways = {*self.reverse.choose(len(self._live) if everywhere else 1, now_ns).tolist()}
+        ways.update(way for ev in probed if (way := self.reverse.same_as(ev, failed=True)) is not None)
+        return np.array(sorted(ways), np.int64) + self.first_path
 
     def receives_only(self, now_ns: int, period_ns: int) -> bool:
         """Whether WRITEs came from it lately, and none went to it."""
@@ -128,6 +142,10 @@ class Peer:
         """The first half of it: answers, and updates of our ports, take other planes."""
         if cause is EvCause.LOCAL_PORT:
             self._local_down = self._local_down & ~(1 << plane) if up else self._local_down | 1 << plane
+        every, down = np.unique(self.planes).tolist(), self._down | self._local_down
+        self._live = [each for each in every if not down >> each & 1]
+        # The window is made for the queues of all planes.
+        self.destination.share = len(self._live) / len(every)
         self.reverse.set_port(plane, up, cause, now_ns)
 
     def remap(self, plane: int, up: bool, cause: EvCause, now_ns: int) -> None:

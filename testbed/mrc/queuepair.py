@@ -47,7 +47,8 @@ class QueuePair:
         state: INIT, RTS once connected, ERROR.
         connection: None before it is connected.
         in_ring: whether it waits for its turn to send.
-        answering: whether its responder may have something to send. probed: whether it answers a reliability probe.
+        answering: whether its responder may have something to send. came_by: the EV of the last WRITE
+            that it answers. probed: EVs of the reliability probes that it answers.
     """
 
     def __init__(self, index: int, peer: Peer, attributes: QpAttributes) -> None:
@@ -58,7 +59,8 @@ class QueuePair:
         self.connection: Connection | None = None
         self.in_ring = False
         self.answering = False
-        self.probed = False
+        self.came_by: int | None = None
+        self.probed: set[int] = set()
 
     def fail(self, status: Status, now_ns: int) -> None:
         """State ERROR: what is outstanding ends."""

@@ -292,6 +292,11 @@ class Requester:
             self.counters.mrc_port_retransmits += len(lost)
             self._sender.lose(lost)
 
+    def path_back(self, now_ns: int) -> None:
+        """An EV that was retired is used again."""
+        if self.state is State.RTS:
+            self._silence.path_back(now_ns)
+
     # Time
 
     def next_due_ns(self) -> int | None:

@@ -80,6 +80,11 @@ class SendWindow:
         waiting = self.state[self.slots(self.una, self.next)] != ARRIVED
         self.una = self.una + int(waiting.argmax()) if waiting.any() else self.next
 
+    def flies_beside(self, ev: int) -> bool:
+        """Whether anything is in flight on another EV than this (index of the EV set)."""
+        slots = self.slots(self.una, self.next)
+        return bool(((self.state[slots] == IN_FLIGHT) & (self.ev[slots] != ev)).any())
+
     def flying_on(self, evs: npt.NDArray[np.bool_]) -> Indices:
         """PSNs in flight whose EV is chosen by ``evs`` (by index of the EV set)."""
         slots = self.slots(self.una, self.next)

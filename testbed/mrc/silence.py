@@ -18,6 +18,8 @@ from testbed.mrc.settings import Settings
 
 #: Probes sent at one expiry of the ACK timer, at most: each by another EV, and twice as many every time.
 _MOST_PROBES = 16
+#: The same before it expires.
+_MOST_LOOKS = 4
 
 
 class Silence:
@@ -51,7 +53,8 @@ class Silence:
         self._destination = destination
         self._counters = counters
         self._timer = AckTimer(settings)
-        self._look_ns: int | None = None  # when silence calls for a probe, before the ACK timer does
+        self._look_ns: int | None = None  # when silence calls for probes, before the ACK timer does
+        self._looks = 0  # how often it has called in vain
         self._probe_id = 0
 
     def sent(self, now_ns: int) -> None:
@@ -73,8 +76,15 @@ class Silence:
         self._look_after(now_ns)
 
     def answered(self, now_ns: int) -> None:
-        """A probe was answered: the peer lives."""
+        """A probe was answered: the peer lives, and has said all it knows. What it waits for is the timer's to find."""
         self._timer.answered(now_ns)
+        self._look_ns = None
+
+    def path_back(self, now_ns: int) -> None:
+        """A path that had failed carries packets again: where all is silent, a probe may be answered now."""
+        if self._timer.due_ns is not None and self._timer.retries:
+            self._looks = 0
+            self._look_ns = now_ns
 
     def stop(self) -> None:
         """Nothing is unacknowledged."""
@@ -94,8 +104,12 @@ class Silence:
         By then a packet that is still missing is older than the probe by more than the reorder window, so that the
         answer proves its loss; without it the last packets before a pause would wait for the ACK timer.
         """
+        self._looks = 0
+        self._look_ns = now_ns + self._patience_ns()
+
+    def _patience_ns(self) -> int:
         rtt_ns = self._round_trips.slowest_ns
-        self._look_ns = now_ns + rtt_ns + max(rtt_ns, int(self._round_trips.windows_ns.max()))
+        return rtt_ns + max(rtt_ns, int(self._round_trips.windows_ns.max()))
 
     def on_timer(self, now_ns: int, heard_ns: int) -> Rows | None:
         """Do what is due.
@@ -110,8 +124,11 @@ class Silence:
         if self._timer.due_ns is None or now_ns < self._timer.due_ns:
             if self._look_ns is None or now_ns < self._look_ns:
                 return np.zeros(0, PROBE_OUT)
-            self._look_ns = None
-            return self._probe(1, int(self._window.ev[self._window.una & self._window.mask]), now_ns)
+            # Its path, or that of the answer, may be dead, too: look again, by more paths.
+            count = min(1 << self._looks, _MOST_LOOKS)
+            self._looks += 1
+            self._look_ns = now_ns + self._patience_ns()
+            return self._probe(count, int(self._window.ev[self._window.una & self._window.mask]), now_ns)
         self._counters.local_ack_timeout_err += 1
         if not self._timer.expire(now_ns):
             return None
@@ -121,7 +138,8 @@ class Silence:
         avoid = int(window.ev[oldest])
         if window.una < window.next:
             if window.state[oldest] == IN_FLIGHT:
-                if heard_ns <= int(window.sent_ns[oldest]):
+                # Where several are silent none is to blame: what an answer to the probes proves lost, says which.
+                if heard_ns <= int(window.sent_ns[oldest]) and not window.flies_beside(avoid):
                     self._evs.on_timeout(np.array([avoid]), now_ns)
                 if retries > 1:
                     self._counters.mrc_timeout_retransmits += 1
@@ -130,7 +148,12 @@ class Silence:
         return self._probe(min(1 << (retries - 1), _MOST_PROBES), avoid, now_ns)
 
     def _probe(self, count: int, avoid: int, now_ns: int) -> Rows:
-        evs = self._evs.take_fresh(np.full(count, avoid), now_ns)
+        """One probe is on another EV than ``avoid``. Several are on every EV in turn, the retired ones included.
+
+        Where nothing is heard at all, it may be the wrong ones that were taken for bad.
+        """
+        one = np.array([avoid])
+        evs = self._evs.take_fresh(one, now_ns) if count == 1 else self._evs.survey(count)
         rows = np.zeros(len(evs), PROBE_OUT)
         if not len(evs):
             return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,30 @@ def _window_open() -> None:
         return 1 << 40
 
     put(Destination, "room", plenty)
+
+
+def _target_ignored() -> None:
+    from testbed.mrc.nscc.destination import Destination
+    from testbed.mrc.settings import NsccSettings
+
+    begin = Destination.__init__
+
+    def with_its_own(self: Destination, settings: NsccSettings) -> None:
+        begin(self, replace(settings, target_delay_ns=NsccSettings().target_delay_ns))
+
+    put(Destination, "__init__", with_its_own)
+
+
+def _largest_window_ignored() -> None:
+    from testbed.mrc.nscc.destination import Destination
+    from testbed.mrc.settings import NsccSettings
+
+    begin = Destination.__init__
+
+    def with_its_own(self: Destination, settings: NsccSettings) -> None:
+        begin(self, replace(settings, max_cwnd=NsccSettings().max_cwnd))
+
+    put(Destination, "__init__", with_its_own)
 
 
 def _immediates_overtake() -> None:
@@ -207,6 +232,22 @@ ENDPOINT = (
         "the congestion window holds nothing back",
         _window_open,
         (Test(_RULES + "test_no_more_is_in_flight_than_the_window", "NSCC stuck open"),),
+    ),
+    Defect(
+        "nscc-target-ignored",
+        "the target delay is what NSCC was born with, whatever it is told",
+        _target_ignored,
+        (
+            Test(
+                _FABRIC + "test_windows.py::test_a_smaller_target_delay_is_a_shorter_queue", "delay at half the target"
+            ),
+        ),
+    ),
+    Defect(
+        "nscc-largest-window-ignored",
+        "the largest window is what NSCC was born with, whatever it is told",
+        _largest_window_ignored,
+        (Test(_FABRIC + "test_windows.py::test_a_smaller_window_is_a_shorter_queue", "delay at half the window"),),
     ),
     Defect(
         "write-imm-overtakes",

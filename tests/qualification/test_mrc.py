@@ -224,7 +224,10 @@ def test_a_lossy_ev_is_retired_at_once_and_the_rate_held(
 def test_a_nic_port_down_is_noticed_at_both_ends(
     fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
 ) -> None:
-    """Paper §4: queue pairs work on with one plane fewer. Both ends stop using the plane within 10 ms."""
+    """Paper §4: queue pairs work on with one plane fewer. Both ends stop using the plane within 10 ms.
+
+    That is for time scale 1000; in slower labs what the peer is told stands in queues for longer.
+    """
     src, dst = across(fabric)
     flows = traffic.mrc([(src, dst), (dst, src)], message=MIB // 4, depth=4)
     link = next(link for link in fabric.lab.topology.links if link.name.startswith(f"{src}:"))
@@ -244,4 +247,4 @@ def test_a_nic_port_down_is_noticed_at_both_ends(
         ]
         assert noticed, f"{flow} never stopped using plane {link.plane}"
         shown.told(f"{flow}, from the carrier lost to the plane left", (noticed[0].t_ns - went.t_ns) * 1e-9, "s")
-        assert (noticed[0].t_ns - went.t_ns) * 1e-9 <= 0.010
+        assert (noticed[0].t_ns - went.t_ns) * 1e-9 <= 0.010 * max(1.0, fabric.lab.time_scale / 1000)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from testbed.mrc.evs.arrays import Indices, Octets, pick
+from testbed.mrc.evs.arrays import NOTHING, Indices, Octets, pick
 from testbed.mrc.evs.checks import check_evs, check_settings
 from testbed.mrc.evs.ports import Ports
 from testbed.mrc.evs.probing import Probing
@@ -48,19 +50,28 @@ class EvSet:
         settings: see :class:`~testbed.mrc.settings.EvSettings`.
         seed: of all that is random here.
         qp: number that events carry; part of the seed.
+        told: called with an EV's index, whether it is good, and the time, when it is retired and when it is GOOD again.
 
     Raises:
         UsageError: no EVs, the same one twice, planes that do not match, settings below 1.
     """
 
     def __init__(
-        self, evs: npt.NDArray[np.uint32], planes: Octets, settings: EvSettings, *, seed: int, qp: int = 0
+        self,
+        evs: npt.NDArray[np.uint32],
+        planes: Octets,
+        settings: EvSettings,
+        *,
+        seed: int,
+        qp: int = 0,
+        told: Callable[[int, bool, int], None] | None = None,
     ) -> None:
         check_evs(evs, planes)
         check_settings(settings)
         rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, qp])
         self._rng = rng
         self._settings = settings
+        self._told = told
         order = rng.permutation(np.unique(planes)).tolist()
         self._row_of_plane: dict[int, int] = {plane: row for row, plane in enumerate(order)}
         self._plane_of_row: list[int] = order
@@ -82,6 +93,8 @@ class EvSet:
         self._taken = 0
         self._ports = Ports()
         self._up: list[bool] = [True] * evs.size
+        self._order: Indices = NOTHING  # of a survey: drawn when there is one
+        self._surveyed = 0
         self._probing = Probing(evs.size, settings)
         self._unwanted: npt.NDArray[np.bool_] = np.zeros(evs.size, np.bool_)
         # When an EV was last retired for a loss or a timeout, and whether its plane's port is to blame for it.
@@ -156,6 +169,19 @@ class EvSet:
             if others.size:
                 fresh[at] = pick(beside if beside.size else others, self._rng)
         return fresh
+
+    def survey(self, count: int) -> Indices:
+        """i8 (k,): the next ``count`` of all EVs that are not denied, on planes that are up, whatever their state.
+
+        In an order of their own, which goes on from call to call; each once, where there are fewer.
+        """
+        if not self._order.size:
+            self._order = self._rng.permutation(self._planes.size)
+        order = np.roll(self._order, -self._surveyed)
+        fit: Indices = order[np.array(self._up)[order] & (self._states.column[order] != DENIED)][:count]
+        if fit.size:
+            self._surveyed = int(np.flatnonzero(self._order == fit[-1])[0]) + 1
+        return fit
 
     def on_ecn(self, indices: _Integers, now_ns: int) -> None:
         """Packets on these were marked on their way (SKIP_ONCE)."""
@@ -326,6 +352,8 @@ class EvSet:
         if self._states.cells[index] == EvState.SKIP:
             self._skips.drop(index)
         self._forgivable[index] = False
+        if self._told is not None and BAD in (after, self._states.cells[index]):
+            self._told(index, after != BAD, now_ns)
         self._states.change(index, after, cause, now_ns)
         self._rotation.changed()
 

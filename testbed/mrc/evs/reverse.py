@@ -13,13 +13,20 @@ from testbed.mrc.settings import EvSettings
 
 
 class ReverseEvs:
-    """One EV for each plane towards one peer, used in turn over the planes that are up.
+    """The EVs of replies to one peer.
+
+    A reply to WRITEs takes the EV by which the last of them came (:meth:`same_as`): where both directions choose alike
+    by an EV, it passes the switches that a packet has just passed, so that one that fails takes no reply with it.
+    Anything else, and what came by an EV that is not to be used, takes one EV for each plane, in turn over the planes
+    that are up (:meth:`choose`).
 
     A host that only receives learns nothing of the paths its replies take. So while that is the case, and only then,
     its engine calls :meth:`probe_due`: once per ``reverse_probe_interval_ns`` a random EV of a plane that is up is
     probed, and becomes its plane's EV if the answer comes within ``probe_timeout_ns`` (OCP MRC 1.0, reverse path). If
     none comes and it is its plane's EV, a random other one of the plane takes its place, untried; a plane with one EV
-    keeps it, since nothing tells whether the peer's answer or our probe was lost.
+    keeps it, since nothing tells whether the peer's answer or our probe was lost. Until a probe of it is answered an EV
+    whose probe was not is no reply's way, either. A host that sends knows more: what its queue pairs say of an EV
+    (:meth:`heard_of`) holds for replies, too.
 
     Probes that are under way when a port goes down say nothing, and are forgotten. What a controller denies is neither
     used nor probed, as long as it leaves an EV on any plane that is up.
@@ -45,6 +52,9 @@ class ReverseEvs:
         self._evs = evs.copy()
         self._planes = planes.copy()
         self._denied = np.zeros(evs.size, np.bool_)
+        self._failed: list[bool] = [False] * evs.size
+        self._index: dict[int, int] = {ev: index for index, ev in enumerate(evs.tolist())}
+        self._allowed: list[bool] = [True] * evs.size
         self._ports = Ports()
         order: list[int] = self._rng.permutation(np.unique(planes)).tolist()
         self._current: dict[int, int] = {plane: pick(np.flatnonzero(planes == plane), self._rng) for plane in order}
@@ -75,6 +85,24 @@ class ReverseEvs:
         self._turn = (self._turn + count) % self._ring.size
         return chosen
 
+    def same_as(self, ev: int, *, failed: bool = False) -> int | None:
+        """The index of this EV; None where it is none of these, its plane is down, or it is denied.
+
+        With ``failed`` even where it has failed so far.
+        """
+        index = self._index.get(ev)
+        if index is None or not self._allowed[index] or (self._failed[index] and not failed):
+            return None
+        return index
+
+    def heard_of(self, index: int, good: bool, now_ns: int) -> None:
+        """A queue pair has retired this EV, or uses it again; a plane's EV that is retired makes room for another."""
+        self._give_up(now_ns)
+        self._failed[index] = not good
+        plane = int(self._planes[index])
+        if not good and self._current[plane] == index:
+            self._replace(plane)
+
     def probe_due(self, now_ns: int) -> int | None:
         """The EV to probe now, counted as asked; None where it is not time, or each is being probed already."""
         self._give_up(now_ns)
@@ -92,6 +120,7 @@ class ReverseEvs:
         """A probe was answered: its EV becomes its plane's, unless the answer is late or nobody asked."""
         self._give_up(now_ns)
         if self._deadlines.pop(index, None) is not None:
+            self._failed[index] = False
             self._adopt(index)
 
     def next_due_ns(self) -> int | None:
@@ -132,7 +161,9 @@ class ReverseEvs:
     def _sift(self) -> None:
         """What may be probed."""
         live = [number for number in self._current if self._ports.usable(number)]
-        self._candidates = np.flatnonzero(np.isin(self._planes, live) & ~self._denied)
+        allowed = np.isin(self._planes, live) & ~self._denied
+        self._candidates = np.flatnonzero(allowed)
+        self._allowed = allowed.tolist()
 
     def _adopt(self, index: int) -> None:
         self._current[int(self._planes[index])] = index
@@ -141,12 +172,18 @@ class ReverseEvs:
     def _give_up(self, now_ns: int) -> None:
         for index in [index for index, deadline in self._deadlines.items() if deadline <= now_ns]:
             del self._deadlines[index]
+            self._failed[index] = True
             plane = int(self._planes[index])
             if self._current[plane] == index:
-                others = np.flatnonzero((self._planes == plane) & ~self._denied)
-                others = others[others != index]
-                if others.size:
-                    self._adopt(pick(others, self._rng))
+                self._replace(plane)
+
+    def _replace(self, plane: int) -> None:
+        """Another EV for a plane, untried; one that no queue pair has retired, where there is one."""
+        others = np.flatnonzero((self._planes == plane) & ~self._denied)
+        others = others[others != self._current[plane]]
+        sound = others[~np.array(self._failed)[others]]
+        if others.size:
+            self._adopt(pick(sound if sound.size else others, self._rng))
 
     def _lay(self) -> None:
         live = [index for plane, index in self._current.items() if self._ports.usable(plane)]

@@ -64,12 +64,15 @@ class Destination:
         "_settings",
         "_to_ignore",
         "in_flight",
+        "share",
     )
 
     def __init__(self, settings: NsccSettings) -> None:
         self._settings = settings
         #: Bytes sent and neither acknowledged nor lost.
         self.in_flight = 0
+        #: Of the planes that max_cwnd was made for, those that are up: so much of it their queues hold.
+        self.share = 1.0
         self._cwnd = float(settings.initial_cwnd)
         self._base_rtt = settings.unloaded_rtt_ns
         self._average: float | None = None
@@ -104,7 +107,8 @@ class Destination:
 
     def room(self) -> int:
         """Bytes that may be sent now."""
-        return max(0, int(self._cwnd) - self.in_flight)
+        most = max(self.share * self._settings.max_cwnd, self._settings.min_cwnd)
+        return max(0, int(min(self._cwnd, most)) - self.in_flight)
 
     def sent(self, count: int) -> None:
         """So many bytes were sent, for the first time or again."""

@@ -368,6 +368,16 @@ class TestInFlight:
         to.gone(450_000)
         assert (to.in_flight, to.room()) == (50_000, 350_000)
 
+    def test_is_no_more_than_the_planes_that_are_up_hold(self) -> None:
+        one = destination(window=PLAIN.max_cwnd)
+        one.sent(100_000)
+        one.share = 0.25
+        assert one.room() == 150_000
+        one.share = 0.0
+        assert one.room() == 0
+        one.share = 1.0
+        assert one.room() == 900_000
+
     def test_never_negative(self) -> None:
         to = destination()
         to.sent(10)

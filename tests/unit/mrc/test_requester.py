@@ -308,10 +308,38 @@ def test_silence_is_looked_into_before_the_ack_timer_expires() -> None:
     assert due < SETTINGS.ack_timeout_ns
     (probe,) = one.requester.on_timer(due)
     assert one.requester.counters.local_ack_timeout_err == 0
-    assert one.requester.next_due_ns() == SETTINGS.ack_timeout_ns
+    assert one.requester.next_due_ns() == 2 * due
     one.sack(2, now_ns=due + MS, pr=1, stamp=int(probe["stamp"]))
     assert (one.requester.emit(due + MS, 64)["psn"] - one.first).tolist() == [3]
     assert one.evs.states[rows["path"][3]] == EvState.ASSUMED_BAD
+
+
+def test_a_look_that_is_not_answered_is_followed_by_more_on_other_evs() -> None:
+    one = bench(settings=replace(SETTINGS, ack_timeout_ns=SETTINGS.ack_timeout_ns * 4))
+    post(one, 4 * PMTU)
+    one.requester.emit(0, 64)
+    due = one.requester.next_due_ns()
+    assert due is not None
+    looks = [one.requester.on_timer(due * turn) for turn in (1, 2, 3, 4)]
+    assert [len(rows) for rows in looks] == [1, 2, 4, 4]
+    assert all(len(set(rows["path"].tolist())) == len(rows) for rows in looks)
+    assert one.requester.counters.local_ack_timeout_err == 0
+
+
+def test_an_answer_ends_the_looking_whatever_it_says() -> None:
+    one = bench()
+    post(one, 4 * PMTU)
+    one.requester.emit(0, 64)
+    due = one.requester.next_due_ns()
+    assert due is not None
+    (probe,) = one.requester.on_timer(due)
+    # All has arrived, and the message's own acknowledgement is missing: one more look, as something arrived.
+    one.sack(3, now_ns=due + MS, pr=1, stamp=int(probe["stamp"]))
+    due = one.requester.next_due_ns()
+    assert due is not None
+    (probe,) = one.requester.on_timer(due)
+    one.sack(3, now_ns=due + MS, pr=1, stamp=int(probe["stamp"]))
+    assert one.requester.next_due_ns() == due + MS + SETTINGS.ack_timeout_ns
 
 
 def test_from_the_second_expiry_on_the_oldest_packet_goes_again_whatever_the_window_says() -> None:

@@ -171,6 +171,44 @@ def test_a_probe_of_what_is_denied_meanwhile_is_forgotten(reverse: Make) -> None
     assert evs.current[0] in {before, 1 - index}
 
 
+def test_a_reply_may_go_by_the_ev_that_something_came_by(reverse: Make) -> None:
+    evs = reverse(planes=2, each=4)
+    assert [evs.same_as(ev) for ev in (0, 5, 99)] == [0, 5, None]
+    evs.set_denied(np.array([5], "u4"), True, 0)
+    evs.set_port(0, False, PEER, 0)
+    assert [evs.same_as(ev) for ev in (0, 5, 6)] == [None, None, 6]
+    evs.set_port(0, True, PEER, 1)
+    assert evs.same_as(0) == 0
+
+
+def test_not_by_one_whose_probe_was_not_answered_until_one_is(reverse: Make) -> None:
+    evs = reverse(planes=1, each=2)
+    index = evs.probe_due(0)
+    assert index is not None
+    evs.choose(1, 250)
+    assert evs.same_as(index) is None
+    assert evs.same_as(index, failed=True) == index
+    now = 300
+    while evs.probe_due(now) != index:
+        now += 100
+    evs.on_probe_answer(index, now + 1)
+    assert evs.same_as(index) == index
+
+
+def test_what_a_queue_pair_has_retired_is_replaced_by_one_that_none_has(reverse: Make) -> None:
+    evs = reverse(planes=1, each=4)
+    used = evs.current[0]
+    bad, (left, *_) = used, sorted({0, 1, 2, 3} - {used})
+    for index in {0, 1, 2, 3} - {bad, left}:
+        evs.heard_of(index, False, 0)
+    assert evs.current[0] == used
+    evs.heard_of(bad, False, 0)
+    assert evs.current[0] == left
+    assert evs.same_as(bad) is None
+    evs.heard_of(bad, True, 1)
+    assert evs.same_as(bad) == bad
+
+
 def test_nothing_where_all_is_down(reverse: Make) -> None:
     evs = reverse(planes=1)
     evs.set_port(0, False, LOCAL, 0)
