@@ -254,7 +254,7 @@ def test_a_nics_own_transceiver_flaps(fabric: Fabric, traffic: Traffic, faults: 
     nothing_failed(shown, flows)
 
 
-@pytest.mark.requires("reboot")
+@pytest.mark.requires("reboot", "control")
 def test_a_warm_reboot_loses_nothing(
     fabric: Fabric, traffic: Traffic, faults: Faults, measure: Measure, shown: Showing
 ) -> None:
