@@ -34,12 +34,15 @@ def main() -> int:
     lab = Lab.load("laptop")
     lab = lab.model_copy(update={"time_scale": lab.time_scale * arguments.slower})
     with bring_up(lab) as fabric:
-        rounds = [_round(fabric, seed, arguments.reboots, arguments.seconds) for seed in range(arguments.rounds)]
+        rounds = [
+            _round(fabric, seed, arguments.reboots, arguments.seconds, arguments.slower)
+            for seed in range(arguments.rounds)
+        ]
     json.dump(rounds, sys.stdout)
     return 0
 
 
-def _round(fabric: NetnsFabric, seed: int, reboots: int, seconds: float) -> dict[str, Any]:
+def _round(fabric: NetnsFabric, seed: int, reboots: int, seconds: float, slower: int) -> dict[str, Any]:
     lab, traffic, faults = fabric.lab, Traffic(fabric, seed), Faults(fabric)
     hosts = lab.topology.hosts
     pair = [(hosts[0], hosts[-1])]
@@ -58,7 +61,7 @@ def _round(fabric: NetnsFabric, seed: int, reboots: int, seconds: float) -> dict
             with faults.reboot(f"p{rng.randrange(lab.planes)}-t1-{rng.randrange(lab.t1_per_plane)}") as reboot:
                 reboot.wait("forwarding")
             scopes.append(reboot)
-            flows.go_on_for(_BETWEEN_S)
+            flows.go_on_for(_BETWEEN_S * slower)
             calm.append(calm_beside(flows, reboot, BACK_S))
     shaken = measure_transfers(lab, flows, scopes)
     return {
