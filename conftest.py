@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,16 @@ def _own_journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need the machine for themselves come last: so the workers of ``-n`` seldom wait for each other."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Deal out tests that need the machine for themselves apart from the others of their file."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.pieces import Pieces
+
+    return Pieces(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
