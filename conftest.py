@@ -20,6 +20,14 @@ if os.environ.get("CI"):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _quick_sessions() -> Iterator[None]:
+    """Sessions that commands start do without a plugin that none of them needs, and that takes a second of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Faults of tests, and of the commands they run, are not written into the user's journal."""
     with pytest.MonkeyPatch.context() as patch:
