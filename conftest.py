@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
-# A failure in CI must be one that the next run finds again; people's machines keep searching at random.
-settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A failure in CI must be one that the next run finds again; people's machines keep searching at random."""
+    # Sessions that have no properties leave the plugin out, and Hypothesis takes a second to import.
+    if config.pluginmanager.has_plugin("hypothesispytest"):
+        from hypothesis import settings
+
+        settings.register_profile("ci", derandomize=True, deadline=None)
+        if os.environ.get("CI"):
+            settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)
