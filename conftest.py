@@ -6,16 +6,30 @@ import fcntl
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
-# A failure in CI must be one that the next run finds again; people's machines keep searching at random.
-settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A failure in CI must be one that the next run finds again; people's machines keep searching at random."""
+    # Sessions that have no properties leave the plugin out, and Hypothesis takes a second to import.
+    if config.pluginmanager.has_plugin("hypothesispytest"):
+        from hypothesis import settings
+
+        settings.register_profile("ci", derandomize=True, deadline=None)
+        if os.environ.get("CI"):
+            settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_sessions() -> Iterator[None]:
+    """Sessions that commands start do without a plugin that none of them needs, and that takes a second of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +43,16 @@ def _own_journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need the machine for themselves come last: so the workers of ``-n`` seldom wait for each other."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Deal out tests that need the machine for themselves apart from the others of their file."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.pieces import Pieces
+
+    return Pieces(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -134,6 +134,8 @@ def _pytest(
     command = [sys.executable, "-m", "pytest", "-q", "-p", "testbed.qualify.reporting", "-p", "no:cacheprovider"]
     # Alike from a checkout and installed: neither a project's settings nor its conftest, which makes tests wait.
     command += ["-c", os.devnull, "--rootdir", str(where), "--confcutdir", str(where), "--import-mode=importlib"]
+    # No experiment has properties; where Hypothesis is installed, its plugin takes a second of each session.
+    command += ["-p", "no:hypothesispytest"]
     command += ["--lab", lab, "--lab-seed", str(seed), *options, *nodes]
     reader, writer = os.pipe2(os.O_CLOEXEC)
     seen: set[str] = set()

@@ -112,6 +112,7 @@ def run(tests: Sequence[str], defect: str, root: Path) -> dict[str, Ended]:
         environment.pop("PYTEST_ADDOPTS", None)
         environment["PYTHONPATH"] = os.pathsep.join([str(_SITE), str(root)])
         options = ["-q", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider", "-n", "0", "--lab", "paper-a"]
+        options += ["-p", "no:hypothesispytest"]  # None of them has properties, and it takes a second of each session.
         command = [sys.executable, "-m", "pytest", *options, *tests]
         try:
             done = subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -138,7 +137,7 @@ def verdicts(folder: Path, lab: Path) -> dict[str, str]:
     report = folder / "report.xml"
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={folder}"]
     argv += [f"--junitxml={report}", "--allow", "reboot", "--lab", str(lab), str(folder)]
-    done = subprocess.run(argv, cwd=folder, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
     print(done.stdout[-8000:], done.stderr[-4000:])
     found: dict[str, str] = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):

@@ -9,6 +9,7 @@ import pytest
 
 from testbed.errors import ExitCode
 from testbed.pytest_plugin import pinning
+from tests.netns.nested import QUICK
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +44,7 @@ def test_what_is_not_in_the_list_fails_the_session(
 ) -> None:
     pytester.makepyfile(test_it=TESTS)
     (pytester.path / "list.txt").write_text(listed)
-    done = pytester.runpytest_subprocess("--may-not-run", "list.txt", "-p", "no:cacheprovider", *workers)
+    done = pytester.runpytest_subprocess("--may-not-run", "list.txt", *QUICK, *workers)
     done.stdout.fnmatch_lines(lines)
     assert done.ret == code
 
@@ -55,7 +56,7 @@ def test_what_is_no_list_ends_the_session(pytester: pytest.Pytester, listed: str
     pytester.makepyfile(test_it=TESTS)
     if listed is not None:
         (pytester.path / "list.txt").write_text(listed)
-    done = pytester.runpytest_subprocess("--may-not-run", "list.txt")
+    done = pytester.runpytest_subprocess("--may-not-run", "list.txt", *QUICK)
     assert done.ret == ExitCode.USAGE
     assert words in done.stdout.str() + done.stderr.str()
 

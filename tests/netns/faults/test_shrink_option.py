@@ -62,6 +62,6 @@ def test_the_planted_cause_is_printed_as_a_test_that_fails(pytester: pytest.Pyte
 
 def test_workers_cannot_shrink(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest_subprocess("--shrink", "-n", "1", timeout=60)
+    result = pytester.runpytest_subprocess(*QUICK, "--shrink", "-n", "1", timeout=60)
     assert result.ret == ExitCode.INFRASTRUCTURE
     result.stderr.fnmatch_lines(["*--shrink needs a terminal*"])

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.netns.nested import QUICK
+
 CONFTEST = """
 import json
 from types import SimpleNamespace
@@ -54,7 +56,7 @@ def test_not_measured(shown):
 def ran(pytester: pytest.Pytester) -> tuple[pytest.RunResult, dict[str, list[dict[str, object]]]]:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rA")
+    result = pytester.runpytest_subprocess(*QUICK, "-rA")
     lines = (pytester.path / "kept.jsonl").read_text().splitlines()
     return result, dict(json.loads(line) for line in lines)
 
