@@ -15,8 +15,9 @@ import numpy.typing as npt
 from testbed.samples import ArrivalArray, SampleFlag, SentArray
 
 I64 = npt.NDArray[np.int64]
-#: Rows younger than this are left for the next time: a sender writes its row after the packet is on its way.
-_HOLD_NS = 50_000_000
+#: Rows younger than this are left for the next time: a sender writes its row after the packet is on its way. What
+#: arrives has twice as long.
+HOLD_NS = 50_000_000
 
 
 class Count(IntEnum):
@@ -40,17 +41,19 @@ class Counting:
         planes, flows: how many there are.
         waiting_ns: a packet is lost when it has not arrived so long after it was sent.
         payload: bytes of each packet; None: as its row says, of those placed in memory for the first time.
+        by_row: bytes of each packet are what the row of its first arrival says; there is no ``payload`` then.
 
     Attributes:
         of_plane: shape (planes, 6), of :class:`Count`. What arrived is of the plane it arrived on.
         of_flow: shape (flows, 6).
     """
 
-    def __init__(self, planes: int, flows: int, waiting_ns: int, payload: int | None) -> None:
+    def __init__(self, planes: int, flows: int, waiting_ns: int, payload: int | None, *, by_row: bool = False) -> None:
         self.of_plane: I64 = np.zeros((planes, len(Count)), np.int64)
         self.of_flow: I64 = np.zeros((flows, len(Count)), np.int64)
         self._waiting_ns = waiting_ns
         self._payload = payload
+        self._by_row = by_row
         #: Of each flow: which packets have come or were given up, and the largest number that came.
         self._seen = [np.zeros(1024, np.bool_) for _ in range(flows)]
         self._largest: I64 = np.full(flows, -1, np.int64)
@@ -58,7 +61,7 @@ class Counting:
 
     def sent(self, rows: SentArray, until_ns: int) -> int:
         """Take in rows sent until this time; returns how many were taken, from the first on."""
-        taken = int(np.searchsorted(rows["t_ns"], until_ns - _HOLD_NS, side="right")) if len(rows) else 0
+        taken = int(np.searchsorted(rows["t_ns"], until_ns - HOLD_NS, side="right")) if len(rows) else 0
         rows = rows[:taken]
         mine = rows[self._of_ours(rows) & ((rows["flags"] & SampleFlag.RETRANSMITTED) == 0)].copy()
         if mine.size:
@@ -70,11 +73,11 @@ class Counting:
 
     def arrived(self, rows: ArrivalArray, until_ns: int) -> int:
         """The same for arrivals."""
-        late = np.flatnonzero(rows["t_ns"] > until_ns - 2 * _HOLD_NS)
+        late = np.flatnonzero(rows["t_ns"] > until_ns - 2 * HOLD_NS)
         taken = int(late[0]) if late.size else len(rows)
         rows = rows[:taken]
         rows = rows[self._of_ours(rows)]
-        if self._payload is None:
+        if self._payload is None and not self._by_row:
             placed = rows[(rows["flags"] & SampleFlag.PLACED) != 0]
             self._add(Count.BYTES, placed, placed["bytes"].astype(np.int64))
         rows = rows[(rows["flags"] & SampleFlag.RETRANSMITTED) == 0]
@@ -84,7 +87,7 @@ class Counting:
 
     def give_up(self, now_ns: int) -> None:
         """Count as lost what has not arrived within the waiting time."""
-        end = now_ns - self._waiting_ns - 2 * _HOLD_NS
+        end = now_ns - self._waiting_ns - 2 * HOLD_NS
         while self._open:
             rows = self._open.popleft()
             due = rows["t_ns"] <= end
@@ -112,7 +115,9 @@ class Counting:
         if not seq.size:
             return
         self._add(Count.RECEIVED, fresh)
-        if self._payload is not None:
+        if self._by_row:
+            self._add(Count.BYTES, fresh, fresh["bytes"].astype(np.int64))
+        elif self._payload is not None:
             self._add(Count.BYTES, fresh, np.full(len(fresh), self._payload, np.int64))
         # RFC 4737 §3: reordered is what arrives after a larger sequence number.
         before = np.maximum.accumulate(np.concatenate([self._largest[flow : flow + 1], seq]))

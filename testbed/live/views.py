@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Snapshot:
     """A workload at one moment.
 
     Attributes:
-        workload: its kind, ``probes`` or ``mrc``.
+        workload: its kind: ``probes``, ``mrc``, ``calls`` or ``prober``.
         fabric: the name of the fabric it runs on.
         lab: that of its lab.
         flows: names of flows, by number.
@@ -66,7 +67,8 @@ class Live:
         self._lock = threading.RLock()
         self._views: dict[int, View] = {}
         self._shown = 0
-        self._faults: dict[object, InForce] = {}
+        #: By their scopes: of one that was never left nothing stays when nobody holds it any more.
+        self._faults: weakref.WeakKeyDictionary[object, InForce] = weakref.WeakKeyDictionary()
         #: (workload, lab) → counts of planes of workloads that have ended, so that counters never go back.
         self._past: dict[tuple[str, str], I64] = {}
         self._recorders = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.protocols import Fabric
+from testbed.live.views import LIVE
 from testbed.localise.localiser import Localiser
 from testbed.localise.suspects import Change, FaultClass, Suspect, What
 from testbed.pressure import Pressure, PressureReading
@@ -19,6 +20,7 @@ from testbed.traffic.prober.figures import figures
 from testbed.traffic.prober.loops import Loop, loops
 from testbed.traffic.prober.run import ProberRun
 from testbed.traffic.prober.schedule import MOST_PROBES, affordable, schedule
+from testbed.traffic.prober.view import LoopView
 from testbed.traffic.prober.watch import Listener, Watch
 
 if TYPE_CHECKING:
@@ -142,8 +144,10 @@ class Prober:
             watch = Watch(run, localiser)
             watch.start()
             self._watch, self._run = watch, run
+            view = LoopView(self._fabric.name, self._fabric.lab.name, self._fabric.lab.planes, run)
             try:
-                yield self
+                with LIVE.shown(view):
+                    yield self
                 run.stop()
             finally:
                 watch.stop()

@@ -121,6 +121,12 @@ class Site:
         rows["route"] += self.first
         return rows, horizon
 
+    @property
+    def runs(self) -> bool:
+        """Whether its agent does."""
+        with self._lock:
+            return self.process is not None and self.process.poll() is None
+
     def check_alive(self) -> None:
         """Raise InfrastructureError for an agent that has failed."""
         assert self.process is not None

@@ -12,6 +12,7 @@ from typing import Any
 from testbed.addressing import Path
 from testbed.errors import InfrastructureError, UsageError
 from testbed.fabric.protocols import Fabric, Process, SharedAddress, Spread
+from testbed.live.views import LIVE
 from testbed.pressure import Pressure, PressureReading
 from testbed.record import ClockReading, CounterReading
 from testbed.samples import Samples
@@ -22,6 +23,7 @@ from testbed.traffic.voice import wire
 from testbed.traffic.voice.cast import Cast
 from testbed.traffic.voice.places import Places, choose_evs
 from testbed.traffic.voice.records import WAITING_TIME_NS, Records, put_together
+from testbed.traffic.voice.view import CallsView
 from testbed.voice.rtplog import read
 
 #: The smallest packet of a call, its outer header included: a connectivity check's answer is longer than an RTP packet.
@@ -156,7 +158,8 @@ class VoiceCalls:
                     )
                 self._cast = cast
                 try:
-                    yield self
+                    with LIVE.shown(self._view(cast)):
+                        yield self
                 finally:
                     self._cast = None
                 told = cast.hang_up()
@@ -210,12 +213,21 @@ class VoiceCalls:
         return self._cast
 
     def _on_wire(self, cast: Cast, records: Records, missed: int) -> wire.Wire:
+        return wire.put_together(
+            wire.read_rows(cast.wire), records.streams, self._names(), waiting_time_ns=WAITING_TIME_NS, dropped=missed
+        )
+
+    def _names(self) -> dict[bytes, str]:
+        """Hosts, and the relays' own address, by packed address."""
         names = {self._fabric.addresses.nic_address(host).packed: host for host in self.places.hosts}
         if self._shared:
             names[self.address.packed] = "relays"
-        return wire.put_together(
-            wire.read_rows(cast.wire), records.streams, names, waiting_time_ns=WAITING_TIME_NS, dropped=missed
-        )
+        return names
+
+    def _view(self, cast: Cast) -> CallsView:
+        # Up and down, between client and relay, relay and transceiver; each again where another relay takes over.
+        legs = sum(self.calls) * 2 * 2 * (len(self.places.relays) + bool(self._shared))
+        return CallsView(self._fabric.name, self._fabric.lab.name, self.planes, cast, self._names(), legs)
 
     def _count(self, before: CounterReading) -> Counted:
         return Counted(before, settled_counters(self._fabric, _SETTLE_S), (), SMALLEST)

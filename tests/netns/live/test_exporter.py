@@ -131,6 +131,21 @@ def test_evs_that_are_assumed_bad_are_told_by_plane(fabric: NetnsFabric, exporte
         assert counts["assumed_bad"] <= sum(doubted)
 
 
+def test_the_probers_probes_are_told_by_plane(fabric: NetnsFabric, exporter: Exporter) -> None:
+    prober, faults = Traffic(fabric).prober(rate=400), Faults(fabric)
+    link = next(each for each in fabric.lab.topology.links if each.plane == 1 and each.name.startswith("h0:"))
+    with prober.running(), faults.loss(link, share=0.5):
+        prober.wait_suspect(lambda suspect: True)
+        found = scraped(exporter)
+        assert found["processes", (("role", "prober"), ("state", "running"), ("suite", "here"), ("workload", "prober"))]
+    lost = [of_plane(found, "plane_lost_packets_total", plane) for plane in range(2)]
+    assert lost[1] > 0 == lost[0]
+    for plane in range(2):
+        sent = of_plane(found, "plane_sent_packets_total", plane)
+        assert sent == of_plane(found, "plane_received_packets_total", plane) + lost[plane] > 0
+    assert sum(lost) <= prober.outcome.counters["lost"]
+
+
 def test_flows_and_hosts_are_no_labels(fabric: NetnsFabric, exporter: Exporter) -> None:
     flows = Traffic(fabric).probes("all", rate=100)
     with flows.running():
