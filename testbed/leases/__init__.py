@@ -3,10 +3,11 @@
 from testbed.leases.changes import Journal, OpenChange
 from testbed.leases.checks import Checked, Checks
 from testbed.leases.database import Database, default_url
-from testbed.leases.held import HeldLease, LeaseLostError, borrowed
+from testbed.leases.held import LEASE_VARIABLE, HeldLease, LeaseLostError, borrowed
 from testbed.leases.store import BusyError, LeaseFacts, Leases, RigFacts, UnhealthyError
 
 __all__ = [
+    "LEASE_VARIABLE",
     "BusyError",
     "Checked",
     "Checks",

@@ -17,6 +17,10 @@ EXPIRY_HEARTBEATS: Final = 3
 _TRIES_PER_HEARTBEAT: Final = 3
 
 
+#: Names a lease that whoever started this process holds: a rig of it is worked on under that one, which stays.
+LEASE_VARIABLE: Final = "TESTBED_LEASE"
+
+
 def _now() -> float:
     """A clock that goes on while the machine sleeps, and that nobody sets."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -29,8 +33,11 @@ class HeldLease:
     stopped, the network parted, the process was paused. Only two heartbeats later may others have the rigs.
     """
 
-    def __init__(self, leases: Leases, facts: LeaseFacts, heartbeat_s: float, renewed: float) -> None:
+    def __init__(
+        self, leases: Leases, facts: LeaseFacts, heartbeat_s: float, renewed: float, *, stays: bool = False
+    ) -> None:
         self._leases = leases
+        self._stays = stays
         self.facts = facts
         self.heartbeat_s = heartbeat_s
         self._good_until = renewed + heartbeat_s
@@ -60,11 +67,16 @@ class HeldLease:
         return cls(leases, facts, heartbeat_s, renewed)
 
     @classmethod
-    def adopt(cls, leases: Leases, name: str, *, heartbeat_s: float = DEFAULT_HEARTBEAT_S) -> HeldLease:
-        """Go on with a lease that was taken at the keyboard. Raises UsageError, LeaseLostError."""
+    def adopt(
+        cls, leases: Leases, name: str, *, heartbeat_s: float = DEFAULT_HEARTBEAT_S, stays: bool = False
+    ) -> HeldLease:
+        """Go on with a lease that was taken at the keyboard, or by who started this process.
+
+        ``stays``: it is somebody else's, and not given back here. Raises UsageError, LeaseLostError.
+        """
         facts, renewed = leases.find(name), _now()
         leases.renew(facts.id, EXPIRY_HEARTBEATS * heartbeat_s)
-        return cls(leases, facts, heartbeat_s, renewed)
+        return cls(leases, facts, heartbeat_s, renewed, stays=stays)
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +116,9 @@ class HeldLease:
         """Give the rigs back. Where the database cannot be told, they are free when the lease expires."""
         if self._ended.is_set():
             return
-        self._ended.set()
-        self._thread.join(self._leases.database.timeout_s + 1)
+        self.let_go()
+        if self._stays:
+            return
         with contextlib.suppress(InfrastructureError):
             self._leases.release(self.facts.id)
 

@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 
 from testbed.lab.quantities import format_time
+from testbed.leases import LEASE_VARIABLE
 from testbed.nightly import reporting
 from testbed.nightly.config import Config
 from testbed.nightly.journal import Ended, Journal, LabState, now
@@ -94,6 +95,8 @@ def _session(
         reporting.PARENT: str(os.getpid()),
         reporting.REASON: reason[:_TAIL_BYTES],
     }
+    if lease := journal.night().lab(place.name).lease:
+        environment[LEASE_VARIABLE] = lease
     with place.log.open("ab") as log:
         process = subprocess.Popen(
             [*command, *config.options, *config.tests],

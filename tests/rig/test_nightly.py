@@ -33,15 +33,15 @@ def leases(devices: NetnsRig) -> Iterator[Leases]:
         yield Leases(database)
 
 
-def night(devices: NetnsRig, folder: Path) -> tuple[int, TestRecord, str]:
-    """Exit code, the one test of the night, and what was said."""
-    (folder / "test_it.py").write_text("def test_it(): ...\n")
+def night(devices: NetnsRig, folder: Path, tests: str = "def test_it(): ...\n") -> tuple[int, TestRecord, str]:
+    """Exit code, the first test of the night, and what was said."""
+    (folder / "test_it.py").write_text(tests)
     config = {"suite": "n", "labs": [str(devices.file)], "tests": ["test_it.py"], "history": "h.sqlite"}
     (folder / "n.yaml").write_text(json.dumps(config))
     command = [sys.executable, "-m", "testbed.cli", "nightly", str(folder / "n.yaml")]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     newest = max(folder.glob("results/n/*/*.run.json"))
-    (test,) = read_run(newest).tests
+    test, *_ = read_run(newest).tests
     return ran.returncode, test, ran.stdout + ran.stderr
 
 
@@ -53,6 +53,45 @@ def test_it_is_leased_while_tests_run_and_given_back(devices: NetnsRig, leases: 
     assert '"what": "lease"' in journal.read_text()
     (rig,) = leases.list()
     assert rig.lease is None
+
+
+TESTS = """
+import os
+
+
+def test_it(fabric):
+    assert fabric.host("h0").run(["true"]).returncode == 0
+
+
+def test_its_session_dies_with_a_link_down(fabric):
+    fabric.set_link(fabric.link("p0-t0-0~p0-t1-0"), up=False)
+    os.kill(os.getpid(), 9)
+
+
+def test_another_session_goes_on(fabric):
+    assert fabric.check() == []
+"""
+
+
+def test_tests_work_on_it_under_the_nights_lease_whatever_dies(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="testbed-rig-") as name, realise(TINY) as fabric:
+        devices = made_of(fabric, Path(name), f"sqlite:///{name}/leases.sqlite")
+        devices.strip()  # Of switches that nobody has set up.
+        before = fabric.check()
+        assert before
+        code, test, said = night(devices, tmp_path, TESTS)
+        assert (code, test.verdict.value) == (1, "pass"), f"{said} {test.reason}"
+        (run,) = tmp_path.glob("results/n/*/*.run.json")
+        assert {each.name.partition("::")[2]: each.verdict.value for each in read_run(run).tests} == {
+            "test_it": "pass",
+            "test_its_session_dies_with_a_link_down": "fail",
+            "test_another_session_goes_on": "pass",
+        }
+        assert devices.lab.rig is not None
+        with Database(devices.lab.rig.leases) as database:
+            (rig,) = Leases(database).list()
+        assert (rig.lease, rig.to_undo) == (None, 0)
+        assert fabric.check() == before, "every device is as it was before the night"
 
 
 def test_a_rig_that_others_hold_is_not_run_and_fails_the_night(

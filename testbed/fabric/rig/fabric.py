@@ -30,7 +30,7 @@ from testbed.fabric.rig.warden import RigProcess
 from testbed.fabric.rig.wardens import Wardens
 from testbed.fabric.targets import Carrying, busiest_link, busiest_switch
 from testbed.lab import Lab, Link, Tier
-from testbed.leases import Database, HeldLease, Journal, Leases
+from testbed.leases import LEASE_VARIABLE, Database, HeldLease, Journal, Leases
 from testbed.record import CounterReading, Event, now_ns
 
 _SETTLE_S: Final = 60.0
@@ -63,18 +63,23 @@ def bring_up(
         purpose: what others are told who wait for it.
         wait_s: how long to queue for it.
 
+    Where $TESTBED_LEASE names a lease of this rig, it is worked on under that one, which stays.
+
     Raises BusyError, UnhealthyError for a rig that is not to be had; InfrastructureError for devices that do not answer
     or are not as planned: it is put back and given back then, and marked unhealthy where that could not be done.
     """
     assert lab.rig is not None, "asked for by whoever has looked"
     database = Database(lab.rig.leases)
     try:
-        lease = HeldLease.take(Leases(database), [lab.name], purpose=purpose, wait_s=wait_s)
+        lease, ours = _lease(Leases(database), lab.name, purpose, wait_s)
     except BaseException:
         database.close()
         raise
     fabric = RigFabric(lab, database, lease, logs)
     try:
+        if not ours:
+            # Whoever worked on it under this lease before may have died.
+            fabric.rig.put_back()
         fabric.make_ready(progress)
     except BaseException:
         # What went wrong first is what is told; what remains is in the journal, and marks the rig.
@@ -82,6 +87,14 @@ def bring_up(
             fabric.close()
         raise
     return fabric
+
+
+def _lease(leases: Leases, rig: str, purpose: str, wait_s: float) -> tuple[HeldLease, bool]:
+    """A lease of a rig, and whether it is of this process: not so where the environment names one that has the rig."""
+    named = os.environ.get(LEASE_VARIABLE)
+    if named and rig in leases.find(named).tokens:
+        return HeldLease.adopt(leases, named, stays=True), False
+    return HeldLease.take(leases, [rig], purpose=purpose, wait_s=wait_s), True
 
 
 class RigFabric:
