@@ -18,7 +18,7 @@ from testbed.measure.result_parts import (
     Verdict,
     VersionsRecord,
 )
-from testbed.measure.texts import bounded
+from testbed.measure.texts import bounded_apart
 
 RUN_SCHEMA: Final = "mrc-testbed/run/1"
 MOST_TESTS: Final = 100_000
@@ -26,7 +26,7 @@ MOST_RESULTS: Final = 1_000
 #: What decides a run, the worst first. What was not run decides nothing here: it is told, and history compares it.
 _WORST: Final = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS)
 
-TestName = Annotated[str, Field(min_length=1, max_length=500), bounded(500)]
+TestName = Annotated[str, Field(min_length=1, max_length=500), bounded_apart(500)]
 Realised = Literal["netns", "rig", "front end"]
 
 

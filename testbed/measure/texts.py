@@ -6,6 +6,7 @@ page, or move a reader's cursor, so everything is bounded and made visible on th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import unicodedata
@@ -42,12 +43,24 @@ def clipped(text: str, most: int) -> str:
 
 def bounded(most: int) -> BeforeValidator:
     """A text field that clips and cleans what it is given instead of refusing it."""
+    return BeforeValidator(lambda value: _short(value, most) if isinstance(value, str) else value)
+
+
+def bounded_apart(most: int) -> BeforeValidator:
+    """The same for names: two that differ only in what is left out stay two, by a digest at the end."""
 
     def read(value: object) -> object:
-        # Cut first, so that a huge message is not cleaned in full; cleaning can lengthen it again.
-        return clipped(visible(clipped(value, 2 * most)), most) if isinstance(value, str) else value
+        if not isinstance(value, str) or len(visible(value[: most + 1])) <= most:
+            return _short(value, most) if isinstance(value, str) else value
+        digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:12]
+        return f"{_short(value, most - len(digest) - 1)}#{digest}"
 
     return BeforeValidator(read)
+
+
+def _short(value: str, most: int) -> str:
+    # Cut first, so that a huge message is not cleaned in full; cleaning can lengthen it again.
+    return clipped(visible(clipped(value, 2 * most)), most)
 
 
 def plain(value: Any, depth: int = 0) -> JsonValue:

@@ -101,6 +101,8 @@ class Night:
             self.id, self.suite, self.facts = line["id"], line["suite"], line["facts"]
             self.wanted = tuple(line["labs"])
             self.created = datetime.fromisoformat(line["created"])
+        elif what == "facts":
+            self.facts = self.facts | line["facts"]
         elif what == "start":
             self.starts += 1
         elif what == "step":

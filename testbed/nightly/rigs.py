@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from testbed.errors import BedError, UsageError
@@ -31,7 +32,7 @@ def ready(lab: Lab, journal: Journal, wait_s: float, purpose: str) -> Iterator[s
         return
     with database, lease:
         journal.write("lease", lab=lab.name, lease=lease.facts.id)
-        yield _check(lab, lease)
+        yield _check(lab, lease, journal)
 
 
 def _lease(leases: Leases, name: str, journal: Journal, wait_s: float, purpose: str) -> HeldLease:
@@ -44,9 +45,10 @@ def _lease(leases: Leases, name: str, journal: Journal, wait_s: float, purpose: 
     return HeldLease.take(leases, [name], wait_s=wait_s, purpose=purpose)
 
 
-def _check(lab: Lab, lease: HeldLease) -> str:
+def _check(lab: Lab, lease: HeldLease, journal: Journal) -> str:
     try:
         with Rig(lab, lease) as rig:
+            journal.write("facts", facts=_versions(lab.name, rig.versions()))
             # Tables are given to the switches by the fabric of the tests, and taken from them again.
             wrong = rig.check(tables=False)
     except BedError as error:
@@ -55,6 +57,17 @@ def _check(lab: Lab, lease: HeldLease) -> str:
         return ""
     more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     return f"{lab.name} is not as planned: {'; '.join(wrong[:_SHOWN])}{more}"
+
+
+def _versions(name: str, said: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """What runs on the devices, by driver: what changed since the last pass is to be seen in it."""
+    found: dict[str, Counter[str]] = {}
+    for driver, version in said.values():
+        found.setdefault(driver, Counter())[version] += 1
+    return {
+        f"{name} {driver}": "; ".join(f"{version} ({count})" for version, count in sorted(versions.items()))
+        for driver, versions in sorted(found.items())
+    }
 
 
 def _words(error: BedError) -> str:

@@ -87,6 +87,9 @@ def test_tests_work_on_it_under_the_nights_lease_whatever_dies(tmp_path: Path) -
             "test_its_session_dies_with_a_link_down": "fail",
             "test_another_session_goes_on": "pass",
         }
+        facts = read_run(run).facts
+        assert sorted(facts) == ["ssh-rig linux-host", "ssh-rig linux-switch"]
+        assert all("Linux" in version for version in facts.values()), facts
         assert devices.lab.rig is not None
         with Database(devices.lab.rig.leases) as database:
             (rig,) = Leases(database).list()

@@ -109,6 +109,17 @@ class Rig:
         said = self._each(self.devices, lambda node: self.drivers[node].version())
         return {node: _told(value) for node, value in said.items() if isinstance(value, Exception)}
 
+    def versions(self) -> dict[str, tuple[str, str]]:
+        """Node → its driver, and what runs on it; why it does not say, where it does not."""
+        said = self._each(self.devices, lambda node: self.drivers[node].version())
+        return {
+            node: (
+                self.devices[node].driver,
+                f"unknown: {_told(value)}" if isinstance(value, Exception) else str(value),
+            )
+            for node, value in said.items()
+        }
+
     def check(self, *, tables: bool = True) -> list[str]:
         """Everything that is not as planned, a line each: devices, ports, the uSID tables of switches.
 
