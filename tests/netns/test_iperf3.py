@@ -232,7 +232,8 @@ def run_with_a_cut(faults: Faults, flows: Iperf3Load, link: Link, dead_s: float)
 @pytest.mark.once
 @pytest.mark.parametrize("above", [Tier.HOST, Tier.T0])
 def test_tcp_retransmits_over_a_cut_link(fabric: NetnsFabric, traffic: Traffic, faults: Faults, above: Tier) -> None:
-    flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=1)
+    # Long enough for the retransmission that comes after the link is back: each waits twice as long as the one before.
+    flows = traffic.iperf3([(SRC, DST)], rate=MODERATE, duration_s=2)
     run_with_a_cut(faults, flows, fabric.link(above=above, carrying=flows), 0.25)
     (flow,) = flows.outcome.flows
     dead = [number for number, interval in enumerate(flow.received) if not interval.bytes]
