@@ -141,9 +141,11 @@ class Lab(Section):
         return Topology(self.shape)
 
     @property
-    def realised(self) -> Literal["netns", "rig"]:
+    def realised(self) -> Literal["netns", "rig", "front end"]:
         """What its fabric is made of, as results tell it."""
-        return "netns" if self.rig is None else "rig"
+        if self.rig is None:
+            return "netns"
+        return "front end" if self.rig.front_end else "rig"
 
     @property
     def emulated_rate(self) -> int | None:

@@ -190,3 +190,7 @@ class Rig(Section):
     jumps: Annotated[Mapping[Name, Jump], Field(description="Name → a host that devices are reached through.")] = {}
     profiles: Annotated[Mapping[Name, Profile], Field(description="Name → what several nodes have in common.")] = {}
     nodes: Annotated[Mapping[str, RigNode], Field(description="Node of the fabric → the device that plays it.")]
+    front_end: Annotated[
+        bool,
+        Field(description="These are no devices but programs that answer like them: results and reports say so."),
+    ] = False

@@ -15,7 +15,6 @@ from typing import Final
 from testbed_reports.sources import RUN_SUFFIX, read_source
 
 from testbed.errors import InfrastructureError
-from testbed.lab import Lab
 from testbed.nightly import closing, rigs, sessions, telling
 from testbed.nightly.closing import Came
 from testbed.nightly.config import Config, load_lab
@@ -164,7 +163,7 @@ def _run_lab(config: Config, start: Path, given: str, folder: _Folder, facts: li
     state = folder.journal.night().lab(lab.name)
     if state.finished:
         return
-    folder.journal.write("lab", lab=lab.name, realised=_realised(lab))
+    folder.journal.write("lab", lab=lab.name, realised=lab.realised)
     path = start / given
     place = sessions.Place(str(path) if path.is_file() else given, lab.name, folder.path, start, lock)
     tell(f"{lab.name}: begins" + (f", {len(state.ended)} tests were run before" if state.ended else ""))
@@ -172,10 +171,6 @@ def _run_lab(config: Config, start: Path, given: str, folder: _Folder, facts: li
         if reason:
             tell(f"{lab.name}: its tests are not run: {reason}")
         sessions.run(config, place, folder.journal, facts, reason, tell)
-
-
-def _realised(lab: Lab) -> str:
-    return "netns" if lab.rig is None else "rig"
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ class FrontRig(NetnsRig):
 
     def _described(self, database: str) -> dict[str, object]:
         described: dict[str, Any] = super()._described(database)
+        described["rig"]["front_end"] = True
         topology = self.fabric.lab.topology
         for node, about in described["rig"]["nodes"].items():
             if topology.tier(node) is not Tier.HOST:

@@ -58,6 +58,7 @@ def test_devices_have_what_their_profile_says_and_what_they_say_themselves_first
 
 def test_what_a_lab_is_made_of_is_what_its_results_are_tagged_with() -> None:
     assert Lab.parse(RIG).realised == "rig"
+    assert Lab.parse(RIG.replace("rig:\n", "rig:\n  front_end: true\n", 1)).realised == "front end"
     assert Lab.load("laptop").realised == "netns"
 
 
