@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
 from testbed.errors import InfrastructureError
-from testbed.leases.store import LeaseFacts, LeaseLostError, Leases, left_by_this_user, lost
+from testbed.leases.store import BusyError, LeaseFacts, LeaseLostError, Leases, left_by_this_user, lost
 
 DEFAULT_HEARTBEAT_S: Final = 10.0
 #: Others may have the rig so many heartbeats after the last one: what was under way at the first has ended by then.
@@ -34,10 +35,17 @@ class HeldLease:
     """
 
     def __init__(
-        self, leases: Leases, facts: LeaseFacts, heartbeat_s: float, renewed: float, *, stays: bool = False
+        self,
+        leases: Leases,
+        facts: LeaseFacts,
+        heartbeat_s: float,
+        renewed: float,
+        *,
+        alone: socket.socket | None = None,
     ) -> None:
         self._leases = leases
-        self._stays = stays
+        #: Of a lease that is another's: says to other processes that this one works under it.
+        self._alone = alone
         self.facts = facts
         self.heartbeat_s = heartbeat_s
         self._good_until = renewed + heartbeat_s
@@ -72,11 +80,15 @@ class HeldLease:
     ) -> HeldLease:
         """Go on with a lease that was taken at the keyboard, or by who started this process.
 
-        ``stays``: it is somebody else's, and not given back here. Raises UsageError, LeaseLostError.
+        ``stays``: it is somebody else's, and not given back here; one process of a machine at a time. Raises
+        UsageError, LeaseLostError, and BusyError where another works under it.
         """
         facts, renewed = leases.find(name), _now()
-        leases.renew(facts.id, EXPIRY_HEARTBEATS * heartbeat_s)
-        return cls(leases, facts, heartbeat_s, renewed, stays=stays)
+        with contextlib.ExitStack() as undo:
+            alone = undo.enter_context(_alone_under(facts)) if stays else None
+            leases.renew(facts.id, EXPIRY_HEARTBEATS * heartbeat_s)
+            undo.pop_all()
+        return cls(leases, facts, heartbeat_s, renewed, alone=alone)
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +129,8 @@ class HeldLease:
         if self._ended.is_set():
             return
         self.let_go()
-        if self._stays:
+        if self._alone is not None:
+            self._alone.close()
             return
         with contextlib.suppress(InfrastructureError):
             self._leases.release(self.facts.id)
@@ -140,6 +153,23 @@ class HeldLease:
             else:
                 # From before it was asked: the lease expires no earlier than that and three heartbeats.
                 self._good_until, self._trouble = began + self.heartbeat_s, ""
+
+
+def _alone_under(facts: LeaseFacts) -> socket.socket:
+    """A name that only one process has, and that goes with it, whatever ends it. Raises BusyError."""
+    alone = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        alone.bind(f"\0mrc-testbed/lease/{facts.id}")
+    except OSError as error:
+        alone.close()
+        raise BusyError(
+            "another process works under this lease",
+            where=", ".join(facts.tokens),
+            found=f"{facts.id}: {error.strerror}",
+            expected="one at a time: what it changes on devices, the other would take for what a dead one has left",
+            remedy=f"wait for its end, run without -n, or unset {LEASE_VARIABLE}, so that each run takes its own lease",
+        ) from None
+    return alone
 
 
 @contextlib.contextmanager

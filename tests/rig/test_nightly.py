@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.leases import Database, Leases
+from testbed.fabric.rig.fabric import bring_up
+from testbed.leases import LEASE_VARIABLE, BusyError, Database, HeldLease, Leases
 from testbed.measure.resultfile import read_run
 from testbed.measure.run import TestRecord
 from tests.netns.conftest import TINY, realise
@@ -95,6 +96,22 @@ def test_tests_work_on_it_under_the_nights_lease_whatever_dies(tmp_path: Path) -
             (rig,) = Leases(database).list()
         assert (rig.lease, rig.to_undo) == (None, 0)
         assert fabric.check() == before, "every device is as it was before the night"
+
+
+def test_under_a_lease_of_another_one_process_works_at_a_time(
+    devices: NetnsRig, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HeldLease.take(leases, [devices.lab.name], purpose="a night") as night:
+        monkeypatch.setenv(LEASE_VARIABLE, night.facts.id)
+        with bring_up(devices.lab) as fabric:
+            assert fabric.check() == []
+            with pytest.raises(BusyError, match="another process works under this lease"):
+                bring_up(devices.lab)
+            assert fabric.check() == [], "the other one has touched nothing"
+        with bring_up(devices.lab) as fabric:
+            assert fabric.check() == []
+        (rig,) = leases.list()
+        assert rig.lease == night.facts.id, "it stays"
 
 
 def test_a_rig_that_others_hold_is_not_run_and_fails_the_night(
