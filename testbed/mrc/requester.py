@@ -293,7 +293,7 @@ class Requester:
             self._sender.lose(lost)
 
     def path_back(self, now_ns: int) -> None:
-        """An EV that was retired is used again."""
+        """A probe of an EV that was retired was answered."""
         if self.state is State.RTS:
             self._silence.path_back(now_ns)
 

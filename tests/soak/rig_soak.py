@@ -13,13 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from testbed.errors import BedError
 from testbed.fabric.netns.fabric import bring_up
 from testbed.lab import Lab
 from testbed.qualify import experiments, running, table, verdicts
-from tests.rig.netns_rig import NetnsRig
+from tests.rig.netns_rig import made_of
 
 
 def run(name: str, names: tuple[str, ...], quick: bool, seed: int) -> list[verdicts.Row]:
@@ -32,7 +33,7 @@ def run(name: str, names: tuple[str, ...], quick: bool, seed: int) -> list[verdi
         print(f"{time.monotonic() - began:6.0f} s  {line}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="testbed-rig-") as folder, bring_up(lab) as fabric:
-        rig = NetnsRig(fabric, Path(folder), f"sqlite:///{folder}/leases.sqlite")
+        rig = made_of(fabric, Path(folder), f"sqlite:///{folder}/leases.sqlite")
         rig.strip()
         where = str(rig.file)
         session = running.run(asked, lab=where, repetitions=1, seed=seed, options=("--allow", "power"), tell=tell)
@@ -48,7 +49,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         found = run(arguments.lab, tuple(arguments.names), arguments.quick, arguments.seed)
-    except BedError as error:
+    except (BedError, pytest.skip.Exception) as error:
         print(f"could not be carried out: {error}", file=sys.stderr)
         return 4
     table.show(found, Console())
